@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.made
 RUN    := runs/digits
-OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 70_study.ipynb index.ipynb
+OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 70_study.ipynb 71_experiments.ipynb 90_cli.ipynb index.ipynb
 
 .PHONY: help run test lab export readme outputs record clean
 .DEFAULT_GOAL := help

@@ -1,4 +1,4 @@
 "`python -m ltnb` is the command `ltnb`."
-from ltnb.study import main
+from ltnb.cli import main
 
 main()

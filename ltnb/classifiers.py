@@ -80,7 +80,7 @@ class ClassifierSettings:
     augment: str = 'affine'         # 'affine', 'crop_flip' or 'none'
 
 def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
-    "The settings of a size ('tiny', 'small' or 'paper') for images like those of `split`."
+    "The settings of a size, of 'tiny', 'small', 'budget', 'paper', for images like those of `split`."
     large, augment = max(split.image_shape[1:]) > 28, 'crop_flip' if split.photographs else 'affine'
     if size == 'paper':   # 200 epochs of the balanced set, as BBN and DiffuLT have it
         steps = 200 * max(split.counts) * split.num_classes // 128
@@ -88,10 +88,10 @@ def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
                                   augment)
     small = (ClassifierSettings('ResNet32', 16, 4000, 128, 'SGD', .1, 200, 5e-4, augment) if large
              else ClassifierSettings(augment=augment))
-    if size == 'small': return small
+    if size in ('small', 'budget'): return small
     if size == 'tiny': return replace(ClassifierSettings(), width=16, steps=30 if large else 60, warmup=5,
                                          augment=augment)
-    raise InputError(f"unknown preset {size!r}: it is one of 'tiny', 'small', 'paper'")
+    raise InputError(f"unknown preset {size!r}: it is one of 'tiny', 'small', 'budget', 'paper'")
 
 # %% ../nbs/04_classifiers.ipynb #6770f85c
 def warp(x:torch.Tensor,      # (N, C, H, W)

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['InputError', 'TrainingError', 'rng', 'seeded', 'default_device', 'whole', 'save_text', 'save_json', 'load_json',
-           'save_tensors', 'load_tensors', 'fingerprint', 'progress', 'train', 'check']
+           'save_tensors', 'load_tensors', 'fingerprint', 'progress', 'train', 'in_parallel', 'check']
 
 # %% ../nbs/00_core.ipynb #80b551ad
-import hashlib, json, os, shutil, sys, tempfile, time
+import hashlib, json, multiprocessing, os, shutil, signal, sys, tempfile, threading, time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,6 +165,36 @@ def train(step,                     # step(i) takes optimisation step number i a
                 last, saved = time.perf_counter(), f'{checkpoint} (step {i + 1})'
                 save_every = max(save_every, 20*(last - now))
     return losses, seconds + time.perf_counter() - start
+
+# %% ../nbs/00_core.ipynb #025c21c7
+def _worker():
+    "Set up a worker process: one thread, silent, and gone when its parent is."
+    torch.set_num_threads(1)
+    os.environ['LTNB_PROGRESS'] = '0'
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+def in_parallel(f,                 # a module's function: worker processes import it
+                jobs,              # the arguments of each call, as tuples
+                workers:int=None,  # one for each of PyTorch's threads on a CPU, a single one on an accelerator, if None
+                desc:str='jobs'    # for the progress bar
+               ) -> list:          # what the calls returned, in the order of `jobs`
+    "`f(*job)` for each of `jobs`, in `workers` processes; in this one when a single worker is enough."
+    jobs = list(jobs)
+    workers = min(workers or (torch.get_num_threads() if default_device().type == 'cpu' else 1), len(jobs))
+    if workers <= 1: return [f(*job) for job in progress(jobs, desc)]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _worker) as pool:
+        try:
+            calls = [pool.submit(f, *job) for job in jobs]
+            return [c.result() for c in progress(calls, desc)]
+        except BaseException as e:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for p in multiprocessing.active_children(): p.terminate()
+            if isinstance(e, BrokenProcessPool):
+                raise TrainingError(f'{desc}: a worker process died (killed, or out of memory?); '
+                                    'what was finished is kept, the same command goes on') from None
+            raise
 
 # %% ../nbs/00_core.ipynb #e1d91b5f
 def check(answer,     # the reader's answer; `...` while there is none

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['SHOWN', 'METRICS', 'BOOTSTRAPPED', 'distances', 'nearest', 'flat', 'manifold_membership', 'prdc', 'frechet_distance',
            'diversity', 'prd', 'kernel_distance', 'inception_score', 'vendi_score', 'bootstrap_interval', 'memorised',
-           'class_figures']
+           'inception', 'class_figures']
 
 # %% ../nbs/03_metrics.ipynb #d5ce74f6
+from functools import lru_cache
+
 import torch
-from .core import InputError, rng
+from .core import InputError, default_device, progress, rng
 from .data import Split
 
 # %% ../nbs/03_metrics.ipynb #3651fd65
@@ -136,15 +138,17 @@ def vendi_score(features:torch.Tensor # (N, D)
     return torch.special.entr(lam).sum().exp().item()
 
 # %% ../nbs/03_metrics.ipynb #878d93a4
-def bootstrap_interval(values:torch.Tensor, # (N,) one figure an image, of which the mean is reported
+def bootstrap_interval(values:list,     # one tensor a class: one figure an image, of which the mean is reported
                        share:float=.95,
                        draws:int=2000,
                        seed:int=0
                       ) -> tuple[float, float]:
-    "Percentile bootstrap interval of the mean of `values` (Efron 1979)."
-    v, g, rows = values.double(), rng(seed, 'bootstrap'), max(1, (1 << 22) // len(values))
-    means = torch.cat([v[torch.randint(len(v), (min(rows, draws - i), len(v)), generator=g)].mean(1)
-                       for i in range(0, draws, rows)])
+    "Percentile bootstrap interval (Efron 1979) of the mean over classes of each class's mean, images drawn anew."
+    g, means = rng(seed, 'bootstrap'), torch.zeros(draws, dtype=torch.float64)
+    for v in values:
+        rows = max(1, (1 << 22) // len(v))
+        means += torch.cat([v.double()[torch.randint(len(v), (min(rows, draws - i), len(v)), generator=g)].mean(1)
+                            for i in range(0, draws, rows)]) / len(values)
     return tuple(means.quantile(torch.tensor([(1 - share)/2, (1 + share)/2], dtype=torch.float64)).tolist())
 
 # %% ../nbs/03_metrics.ipynb #dc8add6d
@@ -156,6 +160,25 @@ def memorised(fake:torch.Tensor,     # (M, D) features of generated images of a 
     "Share of generated images nearer to a training image than all but `share` of the real held-out images are."
     threshold = nearest(held_out, train)[0][:, 0].quantile(share)
     return (nearest(fake, train)[0][:, 0] < threshold).float().mean().item()
+
+# %% ../nbs/03_metrics.ipynb #8d0850d9
+@lru_cache(1)
+def _inception():
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3, URL_INCEPTION_V3
+    try: return FeatureExtractorInceptionV3('inception', ['2048']).to(default_device())
+    except Exception as e:
+        raise InputError(f'the Inception weights cannot be had ({str(e).splitlines()[0]}): put {URL_INCEPTION_V3} into '
+                         f'{torch.hub.get_dir()}/checkpoints, or measure on pixels or on a classifier\'s features') from None
+
+@torch.no_grad()
+def inception(images:torch.Tensor, # (N, 1 or 3, H, W) uint8
+              batch_size:int=64
+             ) -> torch.Tensor:    # (N, 2048)
+    "Inception V3's pooled features as the FID is defined on them (Heusel et al. 2017), by torch-fidelity."
+    net = _inception()
+    device = next(net.buffers()).device
+    return torch.cat([net(b.expand(-1, 3, -1, -1).to(device))[0].cpu()
+                      for b in progress(images.split(batch_size), 'Inception features', unit='batch')])
 
 # %% ../nbs/03_metrics.ipynb #bfea4b88
 # those that tables show, and all of them
@@ -172,8 +195,9 @@ def class_figures(split:Split,
                   labels:torch.Tensor,  # (N,) what was asked for
                   features=flat,        # images -> (N, D) feature vectors
                   judge=None,           # images -> (N, num_classes) logits of a classifier trained on all real data
-                  k:int=5
-                 ) -> dict:             # overall, many, medium, few: a dict of METRICS each; per_class: a list of them
+                  k:int=5,
+                 groups:dict=None      # name -> classes; the split's many, medium and few if None
+                 ) -> dict:            # overall and each group: a dict of METRICS; per_class: a list of them
     "Every metric of a generator by class, group and overall. A figure that cannot be had is None."
     f_fake, f_test, f_train = features(images), features(split.test.images), features(split.train.images)
     judged = None if judge is None else judge(images).cpu()
@@ -206,7 +230,7 @@ def class_figures(split:Split,
         return m | dict(frechet=frechet_distance(R, F), kid=kernel_distance(R, F), f8=f8, f1_8=f1_8)
     def intervals(classes):
         have = [members[c] for c in classes if c in members]
-        return {name: bootstrap_interval(torch.cat([p[name] for p in have])) if have else None for name in BOOTSTRAPPED}
-    groups = dict(overall=list(range(split.num_classes)), **split.groups)
+        return {name: bootstrap_interval([p[name] for p in have]) if have else None for name in BOOTSTRAPPED}
+    groups = dict(overall=list(range(split.num_classes)), **(groups or split.groups))
     return {g: group(cs) for g, cs in groups.items()} | dict(
         per_class=per_class, intervals={g: intervals(cs) for g, cs in groups.items()})

@@ -2,6 +2,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ import torch.nn.functional as F
 from ltnb.cbdm import CBDMLoss, cbdm_loss
 from ltnb.classifiers import CrossEntropy, ResNet32, SmallNet, spread
 from ltnb.core import InputError, rng
-from ltnb.data import ImageSet, load_split
-from ltnb.diffusion import ddpm_loss, generator_settings, noise_schedule, noisy_batch, unet
+from ltnb.data import ImageSet, Split, load_split
+from ltnb.diffusion import (SAMPLERS, ddpm_loss, generator_settings, noise_schedule, noisy_batch, sample, train_generator,
+                            unet, with_sampler)
 from ltnb.filtering import DropOOD, NeighbourAgreement, class_balls, fill_classes, id_aid_ood
-from ltnb.metrics import class_figures, diversity, frechet_distance, memorised, prdc
+from ltnb.metrics import bootstrap_interval, class_figures, diversity, frechet_distance, memorised, prdc
 from ltnb.sau import STRATEGIES, SAULoss, SyntheticAwareContrastiveLoss, cutmix, relabel, sau_views
+from ltnb.study import study_settings
 
 
 # ---- CBDM
@@ -117,6 +120,36 @@ def test_figures_of_an_empty_group_and_of_too_few_samples_are_none(folder):
     f = class_figures(split, split.test.images[:3], split.test.labels[:3])
     assert f['per_class'][0]['recall'] is None and f['per_class'][0]['diversity'] is not None
     assert f['per_class'][1] | dict(n_real=0, n_generated=0) == dict.fromkeys(f['per_class'][1]) | dict(n_real=0, n_generated=0)
+
+
+def test_inception_features_and_what_to_do_without_the_weights(monkeypatch, tmp_path):
+    import torch_fidelity.feature_extractor_inceptionv3 as library
+    from ltnb import metrics
+    built = []
+
+    def no_network(*args, **kwargs): raise OSError('no route to host')
+
+    monkeypatch.setattr(library, 'load_state_dict_from_url', no_network)
+    metrics._inception.cache_clear()
+    with pytest.raises(InputError, match=r'no route to host.*weights-inception.*checkpoints.*pixels'): metrics.inception(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    monkeypatch.setattr(library.FeatureExtractorInceptionV3, 'load_state_dict', lambda self, state: built.append(state))     # random weights, in the real network
+    monkeypatch.setattr(library, 'load_state_dict_from_url', lambda url, **kwargs: url)
+    images = torch.randint(256, (3, 1, 8, 8), generator=rng(0)).to(torch.uint8)
+    f = metrics.inception(images, batch_size=2)
+    assert f.shape == (3, 2048) and f.isfinite().all() and built == [library.URL_INCEPTION_V3]
+    assert torch.allclose(f, metrics.inception(images.expand(-1, 3, -1, -1)), atol=1e-4)     # gray is three equal channels; built once
+    metrics._inception.cache_clear()
+
+
+def test_groups_can_be_another_splits():
+    split, other = load_split(), load_split(imbalance_factor=2)
+    f = class_figures(other, split.test.images, split.test.labels, groups=split.groups)
+    assert f['few']['n_real'] == 240 and class_figures(other, split.test.images, split.test.labels)['few']['recall'] is None
+
+
+def test_an_interval_is_of_the_mean_over_classes():
+    few, many = torch.zeros(10), torch.ones(90)           # the figure is the mean of 0 and 1, whatever the numbers of images
+    assert bootstrap_interval([few, many]) == (.5, .5)
 
 
 def test_ten_thousand_against_ten_thousand_in_two_gigabytes():
@@ -298,3 +331,26 @@ def test_the_augmentation_condition_leaves_no_trace_in_what_samples(tmp_path):
     pipe = train_generator(split, settings=settings, path=tmp_path / 'g')
     again = load_generator(tmp_path / 'g')
     assert torch.equal(sample(pipe, torch.arange(3), steps=2), sample(again, torch.arange(3), steps=2))
+
+
+# ---- presets and samplers
+
+def test_presets_for_cifar_are_the_papers_networks():
+    photographs = ImageSet(torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.arange(10))
+    split = Split('photographs', photographs, photographs, list(range(10)))
+    paper, budget = (generator_settings(split, p) for p in ('paper', 'budget'))
+    assert (paper.channels, paper.layers, paper.attention, paper.dropout) == ((128, 256, 256, 256), 2, (1,), .1)
+    assert (paper.steps, paper.batch_size, paper.lr, paper.warmup, paper.decay, paper.ema) == (300_000, 64, 2e-4, 5000, False, .9999)     # CBDM's README
+    assert paper.drop_whole_batch and paper.label_drop == .1 and paper.flip
+    assert budget.channels == paper.channels and budget.steps * 15 == paper.steps
+    assert study_settings(split, 'paper')['sampling']['guidance'] == dict(ddpm=.8, cbdm=1.6)
+
+
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_every_sampler_draws_the_same_images_again_and_leaves_the_pipeline_alone(name):
+    split = load_split()
+    pipe = train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2))
+    before, y = type(pipe.scheduler), torch.arange(4)
+    a, b = (sample(with_sampler(pipe, name), y, seed=s, steps=4) for s in (0, 1))
+    assert torch.equal(a, sample(with_sampler(pipe, name), y, seed=0, steps=4)) and not torch.equal(a, b)
+    assert type(pipe.scheduler) is before and a.shape == (4, 1, 8, 8)

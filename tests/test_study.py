@@ -13,7 +13,9 @@ from conftest import ROOT, make_folder
 from ltnb.core import InputError, TrainingError, load_tensors
 from ltnb.data import load_split
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss, generator_settings, load_generator, train_generator
-from ltnb.study import main, report, run_study
+from ltnb.cli import main
+from ltnb.experiments import run_experiment
+from ltnb.study import report, run_study
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency', 'n_real', 'n_generated'}
 GROUPS = ('overall', 'many', 'medium', 'few')
@@ -193,6 +195,10 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, folder):
             (['study', '--preset', 'tiny', '--out', tmp_path / 'theirs', '--fresh'], 'deletes nothing'),
             (['study', '--seeds', '0,0'], 'must differ'),
             (['study', '--preset', 'tiny', '--notebooks', 'nbs'], '--notebooks goes with'),
+            (['study', '--features', 'vgg'], 'invalid choice'),
+            (['experiment', 'alchemy'], 'collapse, cbdm, samplers'),
+            (['experiment', 'cbdm', '--data', f'folder:{folder}', '--out', tmp_path / 'e'], 'balanced training set'),
+            (['experiment', 'cbdm', '--preset', 'tiny', '--out', tmp_path / 'theirs'], 'of another study'),
             (['stydy'], 'invalid choice')]:
         code, err = status(*args, capsys=capsys)
         assert code == 2 and says in err, (args, err)
@@ -225,6 +231,29 @@ def test_several_generator_seeds(bars, tmp_path):
     check_contract(results)
     assert results['generators']['cbdm']['spread']['few']['recall'] is not None
     assert (tmp_path / 'out/generators/cbdm@1').is_dir() and 'over_generator_seeds' in results['classifiers']['sau']
+
+
+# ---- experiments
+
+def test_an_experiment_killed_in_the_middle_goes_on_and_leaves_no_worker_behind(tmp_path, monkeypatch):
+    import psutil
+    from ltnb import experiments
+    monkeypatch.setitem(experiments.EXPERIMENTS, 'collapse', lambda usual: {experiments.Recipe(m): [usual] for m in ('ddpm', 'cbdm')})
+    code = f'from ltnb import experiments as e\nif __name__ == "__main__":\n    e.EXPERIMENTS["collapse"] = lambda usual: {{e.Recipe(m): [usual] for m in ("ddpm", "cbdm")}}\n    e.run_experiment("collapse", preset="tiny", seeds=[0, 1], out={str(tmp_path / "out")!r}, workers=2)'
+    (tmp_path / 'go.py').write_text(code)
+    p = subprocess.Popen([sys.executable, tmp_path / 'go.py'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while p.poll() is None and not list((tmp_path / 'out/generators').glob('*@*/training.json')): time.sleep(.05)
+    assert p.poll() is None, 'the experiment ended before it could be killed'
+    workers = psutil.Process(p.pid).children(recursive=True)
+    os.kill(p.pid, signal.SIGKILL)
+    p.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert workers and not alive
+    made = {f: f.stat().st_mtime_ns for f in (tmp_path / 'out/generators').glob('*@*/training.json')}
+    result = run_experiment('collapse', preset='tiny', seeds=[0, 1], out=tmp_path / 'out', workers=1, say=lambda line: None)
+    assert [(r['method'], r['seed']) for r in result['rows']] == [('ddpm', 0), ('ddpm', 1), ('cbdm', 0), ('cbdm', 1)]
+    assert all(f.stat().st_mtime_ns == t for f, t in made.items())
+    assert json.loads((tmp_path / 'out/experiments/collapse.json').read_text()) == json.loads(json.dumps(result))
 
 
 # ---- the promises of the package itself
