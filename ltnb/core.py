@@ -184,13 +184,14 @@ def in_parallel(f,                 # a module's function: worker processes impor
     jobs = list(jobs)
     workers = min(workers or (torch.get_num_threads() if default_device().type == 'cpu' else 1), len(jobs))
     if workers <= 1: return [f(*job) for job in progress(jobs, desc)]
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _worker) as pool:
         try:
             calls = [pool.submit(f, *job) for job in jobs]
             return [c.result() for c in progress(calls, desc)]
         except BaseException as e:
             pool.shutdown(wait=False, cancel_futures=True)
-            for p in multiprocessing.active_children(): p.terminate()
+            for p in set(multiprocessing.active_children()) - others: p.terminate()
             if isinstance(e, BrokenProcessPool):
                 raise TrainingError(f'{desc}: a worker process died (killed, or out of memory?); '
                                     'what was finished is kept, the same command goes on') from None

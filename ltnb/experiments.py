@@ -52,22 +52,24 @@ class Draw:
 
 # %% ../nbs/71_experiments.ipynb #0b6b0b15
 def _collapse(usual):   # where does collapse begin?
-    factors, lengths = (1., 5., 10., None, 50.), (.5, 2.)
-    return {Recipe(m, imbalance_factor=R): [usual] for m in ('ddpm', 'cbdm') for R in factors} | {
-            Recipe(m, length=x): [usual] for m in ('ddpm', 'cbdm') for x in lengths}
+    return ({Recipe('ddpm', imbalance_factor=R): [usual] for R in (1., 5., 10., 50.)}
+            | {Recipe(m, length=x): [usual] for m in ('ddpm', 'cbdm') for x in (.5, 1., 2.)})
 
 def _cbdm(usual):       # what do tau, y', guidance and fine-tuning do?
-    guided = [replace(usual, guidance=w) for w in (0., .25, .5, 1., 1.5, 2.)]
-    return ({Recipe('ddpm'): guided, Recipe(): guided}
+    def guided(*ws): return [replace(usual, guidance=w) for w in ws]
+    return ({Recipe('ddpm'): guided(-.5, -.25, -.1, 0., .25, .5, 1., 1.5, 2.),
+             Recipe(): guided(0., .25, .5, 1., 1.5, 2.)}
             | {Recipe(tau=t): [usual] for t in (.25, .5, 2.)}
-            | {Recipe(prior='uniform'): [usual], Recipe(prior='uniform', fine_tuned=True): [usual]})
+            | {Recipe(prior='uniform'): [usual], Recipe(prior='uniform', fine_tuned=True): guided(0., .25, .5)}
+            | {Recipe('ddpm', length=2.): guided(-.5, -.25, 0.), Recipe(length=2.): [usual]})
 
 def _samplers(usual):   # how many steps are enough?
     ways = [Draw('ddpm', n) for n in (1000, 100, 50, 20)] + [
             Draw(s, n) for s in ('ddim', 'dpmsolver++', 'sde-dpmsolver++') for n in (10, 20, 50)]
     return {Recipe('ddpm'): ways, Recipe(): ways}
 
-EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers) # name -> f(usual way to draw) -> {Recipe: [Draw]}
+# name -> f(usual way to draw) -> {Recipe: [Draw]}
+EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers)
 
 # %% ../nbs/71_experiments.ipynb #7fb0f737
 def _judge(split, preset, out):
@@ -105,7 +107,8 @@ def measure(data:str, preset:str, recipe:Recipe, seed:int, draws:list, out:Path)
             labels = torch.arange(split.num_classes).repeat_interleave(per_class)
             images = sample(with_sampler(pipe, draw.sampler), labels, seed, draw.guidance, draw.sampling_steps)
             figures = class_figures(split, images, labels, space, lambda x: logits(judge, x), groups=base.groups)
-            save_json(path, dict(asdict(recipe), **asdict(draw), seed=seed, train_steps=pipe.training['settings']['steps'],
+            save_json(path, dict(asdict(recipe), **asdict(draw), seed=seed,
+                                 train_steps=pipe.training['settings']['steps'],
                                  figures={g: {k: figures[g][k] for k in METRICS} for g in ('overall', *base.groups)}))
         rows.append(load_json(path))
     return rows
@@ -133,7 +136,8 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`
         raise InputError(f'unknown experiment {name!r}: it is one of {", ".join(EXPERIMENTS)}')
     split = load_split(data)
     if split.full is None:
-        raise InputError(f'{data}: experiments need a balanced training set, to judge samples and to change the imbalance')
+        raise InputError(f'{data}: experiments need a balanced training set, '
+                         'to judge samples and to change the imbalance')
     settings = study_settings(split, preset)
     identity = json.loads(json.dumps(dict(kind='experiments', data=split.sha256, settings=settings)))
     with study_folder(out, identity) as out:

@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'FEATURES', 'study_settings', 'study_folder', 'png', 'run_
            'run_notebooks']
 
 # %% ../nbs/70_study.ipynb #05deabf9
-import base64, html, io, json, os, platform, shutil, time
+import base64, html, io, json, math, os, platform, shutil, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -373,6 +373,9 @@ def report(results:dict) -> str: # a whole HTML page
     gaps = [f'{n} {round(100 * g) + 0} %' for n in results['classifiers']
             if n not in ('ce', 'oracle') and (g := gap_recovered(results, n)) is not None]
     space = FEATURES[s['metrics']['features']]
+    rare = rarest_group(results)
+    sure = [f'{name} {low:.2f} to {high:.2f}' for name, g in results['generators'].items()
+            for low, high in [g['intervals'][rare]['recall'] or (math.nan,)*2]]
     made_with = {**s, **{k: results[k] for k in ('seeds', 'generator_seeds', 'versions', 'machine', 'seconds')}}
     parts = [
         f"<h1>{html.escape(d['name'])}: long-tailed learning with diffusion models</h1>",
@@ -390,7 +393,9 @@ def report(results:dict) -> str: # a whole HTML page
         'and samples in the order in which they were drawn.</p>',
         _figure(draw_recall, 'Recall of each class: the share of real held-out images that lie in the manifold '
                              f"of the generated ones (k = {s['metrics']['k']}, {space}).", (7, 2.8)),
-        f'<p>Classes with {rarest_group(results)} training images:</p>', _table(generator_table(results)),
+        f'<p>Classes with {rare} training images:</p>', _table(generator_table(results)),
+        f"<p class=note>95 % bootstrap interval of that recall over the held-out images, first generator seed: "
+        f"{', '.join(sure)}.</p>",
         '<p>All classes:</p>', _table(generator_table(results, 'overall')),
         '<p class=note>memorised: share of samples nearer to a training image than 95 % of real held-out images are, '
         'so 0.05 for a generator that draws new images. '

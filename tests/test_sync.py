@@ -98,3 +98,12 @@ def test_outputs_in_the_notebooks():
         assert path.stat().st_size < 400_000, f'{path.name} is {path.stat().st_size // 1000} kB'
         if path.name[:2] in ('10', '20', '30', '40'):
             assert any('image/png' in o.get('data', {}) for o in outputs), f'{path.name} shows no picture'
+
+
+def test_recorded_experiments_have_every_row():
+    from ltnb.experiments import EXPERIMENTS, Draw
+    for name, plan in EXPERIMENTS.items():
+        recorded = json.loads((ROOT / f'nbs/recorded/{name}.json').read_text())
+        asked = {(r.name, d.name, s) for r, ds in plan(Draw()).items() for d in ds for s in recorded['seeds']}
+        assert len(recorded['seeds']) >= 3 and len(recorded['rows']) == len(asked), name
+        assert all(row['figures']['few']['recall'] is not None for row in recorded['rows'])
