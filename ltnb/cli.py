@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
                    help="the generators' seeds (default: 0)")
     s.add_argument('--features', choices=FEATURES,
                    help='what generators are measured on (default: pixels for small gray images, else ce)')
+    s.add_argument('--marks', metavar='FILE',
+                   help='samples kept or dropped by hand, whatever a filter says: a file that the TailBrowser saved')
     s.add_argument('--fresh', action='store_true', help='start anew: delete what a study left in DIR')
     s.add_argument('--download', action='store_true', help='fetch a standard data set that is not there')
     s.add_argument('--notebooks', metavar='NBS',
@@ -76,7 +78,7 @@ def _study(a):
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/{split.name}{factor}{preset}')
     say(repr(split))
-    results = study.run_study(split, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, say)
+    results = study.run_study(split, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, say)
     if a.notebooks:
         say('executing the stage notebooks')
         study.run_notebooks(a.notebooks, out)

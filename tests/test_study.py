@@ -1,6 +1,7 @@
 "The study and the command line: what they leave, second runs, kill -9 in the middle, and bad input."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from ltnb.data import load_split
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss, generator_settings, load_generator, train_generator
 from ltnb.cli import main
 from ltnb.experiments import run_experiment
-from ltnb.study import report, run_study
+from ltnb.study import report, run_study, save_marks
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency', 'n_real', 'n_generated'}
 GROUPS = ('overall', 'many', 'medium', 'few')
@@ -162,7 +163,6 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_rate_and_checkpoint(tmp_
 
 @pytest.mark.parametrize('file', ['generators/ddpm/training.json', 'generators/ddpm/unet/diffusion_pytorch_model.safetensors', 'samples/ddpm.safetensors', 'study.json', 'results.json'])
 def test_a_damaged_file_is_named(study, bars, tmp_path, file):
-    import shutil
     out = tmp_path / 'copy'
     shutil.copytree(study[1], out)
     if file != 'results.json': (out / 'results.json').unlink()
@@ -231,6 +231,27 @@ def test_several_generator_seeds(bars, tmp_path):
     check_contract(results)
     assert results['generators']['cbdm']['spread']['few']['recall'] is not None
     assert (tmp_path / 'out/generators/cbdm@1').is_dir() and 'over_generator_seeds' in results['classifiers']['sau']
+
+
+def test_marks_made_by_hand_overrule_the_filters(study, bars, tmp_path, capsys):
+    results, out = study
+    split, marked = load_split(f'folder:{bars}'), tmp_path / 'marked'
+    for part in 'generators', 'samples': shutil.copytree(out / part, marked / part)      # so that they are not made again
+    _, about = load_tensors(out / 'samples/cbdm.safetensors')
+    marks = torch.full((about['count'],), -1)
+    marks[:5] = 1
+    save_marks(tmp_path / 'marks.json', dict(cbdm=(about, marks)))
+    r = run_study(split, marked, 'tiny', seeds=[0], marks=tmp_path / 'marks.json', say=lambda line: None)
+    check_contract(r)
+    for name in 'diffult', 'filter':
+        assert r['filters'][f'cbdm+{name}']['kept'] == 5 and f'{len(marks)} by hand' in r['filters'][f'cbdm+{name}']['rule']
+        assert r['filters'][f'ddpm+{name}']['kept'] == results['filters'][f'ddpm+{name}']['kept']
+    with pytest.raises(InputError, match='its marks differs'): run_study(split, marked, 'tiny', seeds=[0], say=lambda line: None)
+    save_marks(tmp_path / 'other.json', dict(cbdm=(about | dict(seed=9), marks)))
+    for part in 'generators', 'samples': shutil.copytree(out / part, tmp_path / 'again' / part)
+    for file, says in ('other.json', 'of other samples than this study has'), ('none.json', 'none.json is missing'):
+        code, err = status('study', '--data', f'folder:{bars}', '--preset', 'tiny', '--seeds', '0', '--out', tmp_path / 'again', '--marks', tmp_path / file, capsys=capsys)
+        assert code == 2 and says in err
 
 
 # ---- experiments
