@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.made
 RUN    := runs/digits
-OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 70_study.ipynb 71_experiments.ipynb 90_cli.ipynb index.ipynb
+REVEAL := https://unpkg.com/reveal.js@4.0.2
+OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 50_widgets.ipynb 60_reading_group.ipynb 70_study.ipynb 71_experiments.ipynb 90_cli.ipynb index.ipynb
 
-.PHONY: help run test lab export readme outputs record clean
+.PHONY: help run test lab export readme outputs record slides clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +16,7 @@ help:
 	@echo 'make export   after an edit in nbs/: clean the notebooks, write the package and README.md'
 	@echo 'make outputs  execute all notebooks, to commit what they show'
 	@echo 'make record   the study and the experiments with several seeds (two hours), behind the figures with spread'
+	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
 	@echo 'make clean    delete .venv (runs/ stays)'
 
 $(STAMP): settings.ini constraints.txt
@@ -41,7 +43,7 @@ readme: $(STAMP)
 
 outputs: run
 	@cp $(RUN)/notebooks/*.ipynb nbs/
-	@cd nbs && IN_TEST=1 LTNB_PROGRESS=0 ../$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace $(OTHERS)
+	@cd nbs && IN_TEST=1 LTNB_PROGRESS=0 LTNB_WIDGETS=0 ../$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace $(OTHERS)
 	@$(MAKE) --no-print-directory export
 
 record: $(STAMP)
@@ -49,6 +51,10 @@ record: $(STAMP)
 	@$(BIN)/ltnb experiment collapse cbdm samplers
 	@cp runs/experiments-digits/experiments/*.json nbs/recorded/
 	@$(BIN)/python -c "from ltnb.core import *; r = load_json('runs/digits-3x5/results.json'); del r['pictures']; save_json('nbs/recorded/digits.json', r)"
+
+# The slides load reveal.js from REVEAL when they are opened; without a network, give a copy: make slides REVEAL=PATH
+slides: $(STAMP)
+	@$(BIN)/python tests/slides.py runs/slides $(REVEAL) nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
 
 clean:
 	@rm -rf .venv

@@ -1,0 +1,332 @@
+"JupyterLab in a real browser: the stage notebooks are run from the menu, every widget is clicked, dragged and typed at. Screenshots are left in tests/output."
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+CHROMIUM = '/usr/bin/chromium'
+playwright = pytest.importorskip('playwright.sync_api', reason='the browser tests need playwright')
+if not Path(CHROMIUM).exists(): pytest.skip(f'there is no {CHROMIUM}: the browser tests are skipped', allow_module_level=True)
+OUTPUT = Path(__file__).parent / 'output'
+TOKEN = 'tests'
+
+SETUP = '''\
+import torch
+from ltnb.data import ImageSet, load_split
+from ltnb.filtering import DropOOD, NeighbourAgreement
+from ltnb.metrics import flat
+from ltnb.widgets import *
+
+split = load_split()
+order = split.test.labels.argsort(stable=True)
+wrong = torch.where(torch.arange(600) % 5 == 4, order.roll(60), order)
+made = lambda i: ImageSet(split.test.images[i], split.test.labels[order], torch.ones(600, dtype=torch.bool))
+mean_of = lambda s: torch.stack([flat(s.of_class(c).images).mean(0) for c in range(10)])
+judge = lambda x: -4*torch.cdist(flat(x), mean_of(split.full))
+drawn = dict(generator='runs/study/generators/cbdm', seed=0, per_class=60, sampler='s', steps=20, guidance=0., generator_sha256='0')
+gallery = Gallery(split, dict(ddpm=made(order), cbdm=made(wrong)), flat, judge, dict(ddpm=drawn, cbdm=drawn | dict(seed=1)))'''
+GENERATORS = '''\
+from dataclasses import replace
+from ltnb.diffusion import ddpm_loss, generator_settings, train_generator
+settings = replace(generator_settings(split, 'tiny'), steps=60)
+pipe = train_generator(split, ddpm_loss, settings)'''
+
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    "A JupyterLab of its own: no settings of the user, notebooks copied, so that nothing is changed here."
+    home = tmp_path_factory.mktemp('lab')
+    shutil.copytree(ROOT / 'nbs', home / 'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    for name, value in ('notification', '{"fetchNews": "false"}'), ('themes', '{"theme": "JupyterLab Light"}'):
+        path = home / f'settings/@jupyterlab/apputils-extension/{name}.jupyterlab-settings'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(value)
+    env = dict(os.environ, PYTHONPATH=str(ROOT), LTNB_RUN=str(home / 'run'), LTNB_SIZE='tiny', IN_TEST='1', LTNB_PROGRESS='0',
+               JUPYTERLAB_SETTINGS_DIR=str(home / 'settings'), JUPYTERLAB_WORKSPACES_DIR=str(home / 'workspaces'), IPYTHONDIR=str(home / 'ipython'),
+               **{f'JUPYTER_{k}_DIR': str(home / k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')})
+    env.pop('MPLBACKEND', None)
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    log = open(home / 'log', 'w')
+    server = subprocess.Popen([sys.executable, '-m', 'jupyter', 'lab', '--no-browser', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={port}', '--ServerApp.port_retries=0',
+                               f'--IdentityProvider.token={TOKEN}', f'--ServerApp.root_dir={home}', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
+                               '--allow-root'], env=env, stdout=log, stderr=log, cwd=home)
+    yield home, f'http://127.0.0.1:{port}'
+    server.terminate()
+    server.wait(20)
+    log.close()
+
+
+@pytest.fixture(scope='module')
+def browser():
+    OUTPUT.mkdir(exist_ok=True)
+    with playwright.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'])
+        yield b
+        b.close()
+
+
+def open_notebook(lab, browser, path, errors):
+    "A page with the notebook opened; what the console calls an error is added to `errors`."
+    home, url = lab
+    page = browser.new_page(viewport=dict(width=1500, height=1000))
+    page.set_default_timeout(30_000)
+    page.on('console', lambda m: m.type == 'error' and errors.append(m.text))
+    page.on('pageerror', lambda e: errors.append(str(e)))
+    for _ in range(100):        # until the server answers
+        try: page.goto(f'{url}/lab/tree/{path}?token={TOKEN}&reset'); break
+        except playwright.Error: time.sleep(.2)
+    page.locator('.jp-Notebook .jp-Cell').first.wait_for()
+    page.get_by_text('| Idle').wait_for()       # asked to run before there is a kernel, JupyterLab asks which one
+    return page
+
+
+def menu(page, *texts):
+    page.locator(f'.lm-MenuBar-itemLabel:text-is("{texts[0]}")').click()
+    for text in texts[1:]: page.locator('.lm-Menu-itemLabel').get_by_text(text, exact=True).last.click()
+
+
+def run_all(page, timeout=60_000):
+    "Run all cells from the menu and wait until the last has its number and the kernel is idle."
+    menu(page, 'Run', 'Run All Cells')
+    page.wait_for_function("""() => {
+        const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
+        const prompts = cells.map(c => c.querySelector('.jp-InputPrompt').textContent)
+        return prompts.every(t => /\\[\\d+\\]/.test(t)) || document.querySelector('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]')
+    }""", timeout=timeout)
+    page.get_by_text('| Idle').wait_for(timeout=timeout)
+
+
+def troubles(page):
+    "Error outputs and warnings that a reader would stumble over."
+    return page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"], .jp-Dialog').all_inner_texts()
+
+
+# ---- the stage notebooks
+
+@pytest.mark.parametrize('name', [p.name for p in sorted((ROOT / 'nbs').glob('[1-4]0_*.ipynb'))])
+def test_a_stage_notebook_runs_from_the_menu(lab, browser, name):
+    errors = []
+    page = open_notebook(lab, browser, f'nbs/{name}', errors)
+    try:
+        run_all(page)
+        assert troubles(page) == []
+        assert page.locator('.jp-OutputArea img[src^="data:image/png"], .jp-RenderedImage img').count()
+        page.locator('.jp-RenderedImage').first.scroll_into_view_if_needed()
+        assert errors == []
+    finally:
+        page.screenshot(path=OUTPUT / f'{Path(name).stem}.png')
+        page.close()
+
+
+# ---- the widgets: one notebook, written here
+
+CELLS = dict(setup=SETUP, tail='browser = TailBrowser(gallery)\nbrowser', filter='explorer = FilterExplorer(gallery, DropOOD() & NeighbourAgreement())\nexplorer',
+             generators=GENERATORS, guidance='guided = GuidanceExplorer(split, {"tau 0": pipe})\nguided', path='path = DenoisingPath(split, {"tau 0": pipe})\npath',
+             monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(settings, steps=200), path="trained", watch=watch), split, every=1.)\nmonitor',
+             compare='compare = TailCompare(split, dict(all=judge, few=lambda x: -torch.cdist(flat(x), mean_of(split.train))))\ncompare', last='"a cell to run"')
+
+
+@pytest.fixture(scope='module')
+def notebook(lab, browser):
+    home, _ = lab
+    (home / 'tests').mkdir()
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS.values()], metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')))
+    nbformat.write(nb, home / 'tests/widgets.ipynb')
+    errors = []
+    page = open_notebook(lab, browser, 'tests/widgets.ipynb', errors)
+    page.folder, page.errors = home / 'tests', errors
+    try: run_all(page)
+    except playwright.Error: page.screenshot(path=OUTPUT / 'widgets.png'); raise
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def cell(notebook, request):
+    "The cell that a test is named for; afterwards there is a picture of it, and no error was told."
+    name = request.node.name.split('_')[1]
+    c = notebook.locator('.jp-Notebook .jp-CodeCell').nth(list(CELLS).index(name))
+    c.scroll_into_view_if_needed()
+    yield c
+    picture(c, request.node.name.removeprefix('test_'))
+    assert troubles(notebook) == [] and notebook.errors == []
+
+
+def picture(cell, name): cell.locator('.jp-OutputArea').first.screenshot(path=OUTPUT / f'widget_{name}.png')
+
+
+def changes(locator, act, what='inner_text'):
+    "Do `act` and wait until the locator's text (or another property) is another; returns it."
+    read = getattr(locator, what) if isinstance(what, str) else lambda: what(locator)
+    before = read()
+    act()
+    for _ in range(200):
+        if (now := read()) != before: return now
+        time.sleep(.05)
+    raise AssertionError(f'{before!r} stays')
+
+
+PIXELS = lambda grid: grid.evaluate("g => [...g.querySelectorAll('canvas')].map(c => c.toDataURL()).join()")
+
+
+def drag(page, slider, share):
+    "Drag the handle of an ipywidgets slider to a share of its track."
+    handle, track = slider.locator('.noUi-handle'), slider.locator('.noUi-target')
+    handle.scroll_into_view_if_needed()
+    h, t = handle.bounding_box(), track.bounding_box()
+    page.mouse.move(h['x'] + h['width'] / 2, h['y'] + h['height'] / 2)
+    page.mouse.down()
+    for k in range(1, 6): page.mouse.move(h['x'] + (t['x'] + share * t['width'] - h['x']) * k / 5, h['y'] + h['height'] / 2)
+    page.mouse.up()
+
+
+def test_tail_browser(cell, notebook):
+    grid, info = cell.locator('.ltnb-grid').nth(0), cell.locator('.widget-html').nth(2)
+    assert 'training images' in cell.inner_text()
+    item = grid.locator('.cell')
+    text = changes(info, item.nth(4).click)
+    assert 'sample 544' in text and 'the judge sees' in text and 'sample(load_generator(' in text
+    assert item.nth(4).get_attribute('aria-selected') == 'true'
+    assert 'sample 545' in changes(info, lambda: notebook.keyboard.press('ArrowRight'))
+    assert 'sample 553' in changes(info, lambda: notebook.keyboard.press('ArrowDown'))
+    n = notebook.locator('.jp-Notebook .jp-Cell').count()
+    changes(info, lambda: notebook.keyboard.press('d'))
+    changes(info, lambda: notebook.keyboard.press('d'))         # not JupyterLab's d d
+    assert grid.locator('.cell.drop').count() == 2 and notebook.locator('.jp-Notebook .jp-Cell').count() == n
+    changes(info, lambda: notebook.keyboard.press('k'))
+    assert grid.locator('.cell.keep').count() == 1
+    picture(cell, 'tail_marked')
+    changes(grid, lambda: notebook.keyboard.press('PageDown'), PIXELS)
+    assert '#588' in grid.inner_text()
+    assert '#540' in changes(grid, cell.get_by_role('button', name='◀').click)
+    captions = changes(grid, lambda: cell.get_by_label('sort by').select_option('distance to the nearest training image'))
+    assert '#' not in captions
+    changes(grid, lambda: cell.get_by_label('generator').select_option('side by side'), PIXELS)
+    assert 'ddpm' in grid.inner_text()
+    changes(grid, lambda: cell.get_by_label('kind').select_option('AID'), PIXELS)
+    heading = cell.locator('.widget-html').nth(0)
+    assert '0: 114 training images (many)' in changes(heading, lambda: cell.get_by_label('class').select_option('0 · 114 · many'))
+    cell.get_by_label('file').fill('my marks.json')
+    cell.get_by_label('file').press('Enter')
+    cell.get_by_role('button', name='Save marks').click()
+    for _ in range(100):
+        if (notebook.folder / 'my marks.json').exists(): break
+        time.sleep(.05)
+    from ltnb.study import load_marks
+    marks = load_marks(notebook.folder / 'my marks.json')
+    assert [(m['generator'], m['keep'], m['drop']) for m in marks] == [('cbdm', [555], [553, 554])]
+
+
+def test_filter_explorer(cell, notebook):
+    kept = cell.locator('.widget-html').nth(2)      # after the two charts
+    picture(cell, 'filter')
+    grid = cell.locator('.ltnb-grid').nth(0)
+    before = PIXELS(grid)
+    text = changes(kept, lambda: drag(notebook, cell.locator('.widget-slider').nth(0), .2))
+    assert 'kept' in text and PIXELS(grid) != before
+    assert cell.locator('svg[aria-label="histogram of scores"]').count() == 1
+    changes(cell.locator('svg[role="img"]').nth(0), lambda: cell.get_by_label('histogram of', exact=True).select_option('NeighbourAgreement(k=1)'), 'inner_html')
+
+
+def test_guidance_explorer(cell, notebook):
+    info, grid = cell.locator('.widget-html', has_text='guidance'), cell.locator('.ltnb-grid')
+    playwright.expect(info).not_to_contain_text('drawn', timeout=60_000)
+    before = PIXELS(grid)
+    changes(info, lambda: cell.get_by_label('class').select_option('0 · 114 · many'))
+    playwright.expect(info).not_to_contain_text('drawn', timeout=60_000)
+    assert PIXELS(grid) != before
+    changes(info, lambda: drag(notebook, cell.locator('.widget-slider').nth(1), 1.))
+    cell.get_by_role('button', name='Cancel').click()
+    playwright.expect(info).to_contain_text('50 steps')
+
+
+def test_path_of_denoising(cell, notebook):
+    large, film = cell.locator('.ltnb-grid').nth(0), cell.locator('.ltnb-grid').nth(1)
+    before = PIXELS(large)
+    info = cell.locator('.widget-html', has_text='after step')
+    assert 't = 0' in info.inner_text()
+    changes(info, lambda: drag(notebook, cell.locator('.widget-slider').nth(0), .5))
+    assert PIXELS(large) != before
+    assert 'after step 3 of 20' in changes(info, film.locator('.cell').nth(2).click)
+
+
+def test_monitor_of_training(cell, notebook):
+    info = cell.locator('.widget-html').nth(0)
+    assert 'not started' in info.inner_text()
+    button = lambda name: cell.get_by_role('button', name=name, exact=True)
+    button('Start').click()
+    playwright.expect(info).to_contain_text('steps a second', timeout=60_000)
+    cell.locator('.ltnb-grid .cell').first.wait_for()
+    picture(cell, 'monitor_running')
+    last = notebook.locator('.jp-Notebook .jp-CodeCell').nth(len(CELLS) - 1)       # the kernel stays usable
+    last.locator('.cm-content').click()
+    notebook.keyboard.press('Control+Enter')
+    playwright.expect(last.locator('.jp-OutputArea')).to_contain_text('a cell to run')
+    button('Pause').click()
+    playwright.expect(info).to_contain_text('paused')
+    button('Go on').click()
+    playwright.expect(info).to_contain_text('running')
+    button('Stop').click()
+    playwright.expect(info).to_contain_text('stopped')
+    assert (notebook.folder / 'trained.checkpoint.safetensors').exists()
+    button('Go on').click()
+    playwright.expect(info).to_contain_text('finished · step 200 of 200', timeout=60_000)
+    assert (notebook.folder / 'trained').is_dir()
+
+
+def test_compare_classifiers(cell, notebook):
+    caption = cell.locator('.widget-html').nth(3)
+    assert 'Click a cell' in caption.inner_text()
+    text = changes(caption, cell.locator('.ltnb-grid').nth(1).locator('.cell').last.click)
+    assert 'images of 9 that few takes for 9' in text
+    assert cell.locator('.ltnb-grid').nth(2).locator('.cell').count() == 24
+    notebook.keyboard.press('ArrowUp')
+    playwright.expect(caption).to_contain_text('images of 8 that few takes for 9')
+
+
+def contrast(locator):
+    return locator.evaluate("""e => {
+        const rgb = c => c.match(/[\\d.]+/g).map(Number)
+        const light = c => { const [r, g, b] = rgb(c).slice(0, 3).map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126*r + .7152*g + .0722*b }
+        let back = e
+        while (rgb(getComputedStyle(back).backgroundColor)[3] === 0) back = back.parentElement
+        const [a, b] = [light(getComputedStyle(e).color), light(getComputedStyle(back).backgroundColor)].sort((x, y) => y - x)
+        return (a + .05) / (b + .05)
+    }""")
+
+
+def test_dark_and_light_themes_read_well_and_a_restart_leaves_no_ghost(notebook):
+    cells = notebook.locator('.jp-Notebook .jp-CodeCell')
+    for theme in 'JupyterLab Light', 'JupyterLab Dark':
+        menu(notebook, 'Settings', 'Theme', theme)
+        notebook.wait_for_function(f"document.body.dataset.jpThemeName === '{theme}'")
+        for name in 'tail', 'filter', 'guidance', 'path', 'monitor', 'compare':
+            c = cells.nth(list(CELLS).index(name))
+            c.scroll_into_view_if_needed()
+            picture(c, f'{name}_{theme[11:].lower()}')
+        for text in notebook.locator('.ltnb-grid .caption:visible').all()[:3] + notebook.locator('.jp-OutputArea .widget-html-content:visible').all()[:3]: assert contrast(text) >= 4.5
+    menu(notebook, 'Kernel', 'Restart Kernel and Run All Cells…')
+    notebook.locator('.jp-Dialog button', has_text='Restart').click()
+    playwright.expect(cells.last.locator('.jp-InputPrompt')).to_have_text(re.compile(r'\*| '))
+    playwright.expect(cells.last.locator('.jp-InputPrompt')).to_have_text(f'[{len(CELLS)}]:', timeout=60_000)
+    assert troubles(notebook) == []
+    tail = cells.nth(1)
+    playwright.expect(tail.locator('.ltnb-grid')).to_have_count(3)
+    tail.scroll_into_view_if_needed()
+    for _ in range(2):          # the cell run twice: one widget, and it works
+        tail.locator('.cm-content').click()
+        notebook.keyboard.press('Control+Enter')
+        notebook.wait_for_timeout(1500)
+    playwright.expect(tail.locator('.ltnb-grid')).to_have_count(3)
+    assert 'sample 541' in changes(tail.locator('.widget-html').nth(2), tail.locator('.ltnb-grid').nth(0).locator('.cell').nth(1).click)
+    assert troubles(notebook) == [] and notebook.errors == []

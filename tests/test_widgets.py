@@ -1,0 +1,434 @@
+"The explorers without a browser: state, edge cases, speed and memory, and nothing left behind."
+import gc
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from ipywidgets.widgets.widget import _instances
+
+from ltnb.core import InputError, TrainingError, TrainingStopped, load_json, rng, train
+from ltnb.data import ImageSet, Split, load_split
+from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, load_generator, sample, train_generator
+from ltnb.filtering import DropOOD, Filter, NeighbourAgreement
+from ltnb.metrics import flat
+from ltnb.study import load_marks
+from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, Page, TailBrowser, TailCompare,
+                          TrainingMonitor, as_svg)
+
+
+def images(n, shape, seed=0): return torch.randint(256, (n, *shape), dtype=torch.uint8, generator=rng(seed))
+
+
+def made_up(counts=(9, 5, 1), samples=(6, 50, 0), shape=(3, 32, 32)):
+    "A split of noise, and samples of it: of the last class none."
+    labels = lambda n: torch.arange(len(n)).repeat_interleave(torch.tensor(n))
+    split = Split('made up', ImageSet(images(sum(counts), shape), labels(counts)), ImageSet(images(30, shape, 1), torch.arange(30) % len(counts)), [f'c{i}' for i in range(len(counts))])
+    return split, ImageSet(images(sum(samples), shape, 2), labels(samples), torch.ones(sum(samples), dtype=torch.bool))
+
+
+def judge(x): return flat(x)[:, :3]
+
+
+@pytest.fixture
+def gallery():
+    split, samples = made_up()
+    about = dict(seed=3, per_class=0, sampler='s', steps=5, guidance=0., generator_sha256='ab', generator='there')
+    return Gallery(split, dict(a=samples, b=samples), flat, judge, dict(a=about))
+
+
+@pytest.fixture(scope='module')
+def pipe():
+    split = load_split()
+    return train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    gc.collect()
+    widgets, threads = len(_instances), threading.active_count()
+    yield
+    gc.collect()
+    assert len(_instances) == widgets
+    for _ in range(100):
+        if threading.active_count() <= threads: break
+        time.sleep(.05)
+    assert threading.active_count() <= threads
+
+
+# ---- TailBrowser
+
+@pytest.mark.parametrize('shape', [(1, 8, 8), (3, 8, 8), (1, 28, 28), (3, 32, 32), (3, 32, 48)], ids=str)
+def test_gray_and_colour_images_of_any_size(shape):
+    split, samples = made_up(shape=shape)
+    b = TailBrowser(Gallery(split, dict(a=samples)), 1)
+    b.open()
+    page = b.view.samples.page
+    assert page['shape'] == [48, *shape] and page['pixels'] == samples.images[6:54].numpy().tobytes()
+    b.page = 2
+    assert b.view.samples.page['shape'][0] == 2 and b.view.samples.page['captions'] == ['#54', '#55']
+    b.selected = ('a', 55)
+    assert b.figure().axes
+    b.close()
+
+
+def test_an_empty_class_and_a_class_with_one_image(gallery):
+    b = TailBrowser(gallery)
+    assert (b.cls, b.entries, b.pages) == (2, [], 1)      # the rarest: one training image, no sample
+    for b.sort in 'number', 'distance', 'confidence', 'relative':
+        for b.kind in 'all', 'OOD': assert b.entries == []
+    b.open()
+    assert b.view.samples.page['shape'] == [0, 3, 32, 32] and b.view.reals.page['shape'][0] == 1
+    b.generator = BOTH
+    assert set(b.entries) == {None}
+    b.figure()
+    b.view.samples.send = None
+    b.press('samples', dict(page=1)), b.press('samples', dict(page=-1))
+    assert b.page == 1
+    b.close()
+
+
+def test_no_samples_at_all():
+    split, samples = made_up()
+    g = Gallery(split, dict(a=samples[:0]), flat, judge)
+    TailBrowser(g).figure()
+    FilterExplorer(g).figure()
+
+
+def test_sorting_and_filtering_are_by_the_facts(gallery):
+    b = TailBrowser(gallery, 1)
+    d = lambda entries: [torch.cdist(flat(gallery.samples[n].images[i][None]), flat(gallery.split.train.of_class(1).images)).min().item() for n, i in entries]
+    b.sort = 'distance'
+    assert d(b.entries) == pytest.approx(sorted(d(b.entries)), abs=1e-4)
+    b.backwards = True
+    assert d(b.entries) == pytest.approx(sorted(d(b.entries), reverse=True), abs=1e-4)
+    kinds = gallery.known('kind', 'b', 1)
+    sizes = []
+    for i, b.kind in enumerate(('ID', 'AID', 'OOD')):
+        sizes.append(len(b.order('b')))
+        assert sizes[-1] == (kinds == i).sum()
+    assert sum(sizes) == 50
+    with pytest.raises(InputError, match='none of all, ID, AID, OOD'): b.kind = 'id'
+    with pytest.raises(InputError, match='class: 7 is none of 0, 1, 2'): b.cls = 7
+    plain = TailBrowser(Gallery(gallery.split, gallery.samples))
+    with pytest.raises(InputError, match='confidence'): plain.sort = 'confidence'     # without a judge
+
+
+def test_what_the_reader_does_reaches_the_state_and_comes_back(gallery):
+    b = TailBrowser(gallery, 1)
+    v = b.open()
+    v.samples.selected = 4
+    assert b.selected == ('b', 10) and 'sample 10' in v.info.value and v.near.page['captions'][0] == 'the sample'
+    for key in 'drop', 'drop', 'keep': v.samples._handle_custom_msg(dict(mark=key), [])
+    assert b.marks['b'].nonzero()[:, 0].tolist() == [10, 11, 12] and b.marks['b'][10:13].tolist() == [-1, -1, 1]
+    assert v.samples.page['marks'][4:7] == ['drop', 'drop', 'keep'] and v.samples.selected == 7
+    v.samples._handle_custom_msg(dict(page=1), [])
+    assert (b.page, b.selected, v.samples.selected, v.controls['page'].value) == (2, None, -1, 2)
+    v.controls['cls'].value = 0
+    assert (b.cls, b.page) == (0, 1) and 'c0' in v.heading.value and v.controls['page'].max == 1
+    v.controls['generator'].value = BOTH
+    assert b.generator == BOTH and v.samples.page['rows'] == ['a', '', '', 'b', '', '']
+    b.cls = 1
+    assert v.controls['cls'].value == 1
+    b.call = None
+    v.call('mark', 'keep')
+    assert 'select a sample first' in v.message.value
+    b.close()
+
+
+def test_marks_go_to_a_file_and_back(gallery, tmp_path):
+    b = TailBrowser(gallery, 1)
+    b.generator = 'a'
+    b.selected = ('a', 7)
+    b.mark('drop')
+    path = b.save_marks(tmp_path / 'marks.json')
+    assert load_marks(path) == [dict(generator='a', drawn=dict(seed=3, per_class=0, sampler='s', steps=5, guidance=0., generator_sha256='ab'), keep=[], drop=[7])]
+    again = TailBrowser(gallery)
+    again.load_marks(path)
+    assert torch.equal(again.marks['a'], b.marks['a']) and not again.marks['b'].any()
+    for text in '', '[]', '{"marks": 3}', path.read_text().replace('[\n    7', '[\n    "7"'), path.read_text().replace('7', '-7'), path.read_text()[:50]:
+        path.write_text(text)
+        with pytest.raises(InputError, match='marks.json') as e: again.load_marks(path)
+        assert '\n' not in str(e.value)
+    with pytest.raises(InputError, match='is missing'): again.load_marks(tmp_path / 'none.json')
+    assert again.marks['a'].sum() == -1
+
+
+def test_the_recipe_draws_the_sample_again(pipe, tmp_path):
+    split = load_split()
+    train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2), path=tmp_path / 'generators/ddpm')
+    samples = draw_samples(load_generator(tmp_path / 'generators/ddpm'), split, 3, tmp_path / 'samples/ddpm.safetensors', seed=5, guidance=.5, steps=4)
+    b = TailBrowser(Gallery(split, tmp_path))       # a study's folder, as far as it has come
+    b.selected = ('ddpm', 28)
+    assert torch.equal(eval(b.recipe())[0], samples.images[28]) and 'seed 5' in b.told()
+    with pytest.raises(InputError, match='no samples of'): Gallery(made_up()[0], tmp_path)
+
+
+# ---- FilterExplorer
+
+def test_the_filter_that_is_taken_out_keeps_what_is_shown(gallery):
+    e = FilterExplorer(gallery, DropOOD('pooled') & NeighbourAgreement(3), 1)
+    v, s = e.open(), gallery.samples['b']
+    for value in .5, 1., 1.3:
+        v.sliders[0].value = value
+        assert e.thresholds[0] == value and torch.equal(e.filter.keep(flat(s.images), s.labels), e.keep)
+        assert v.grids[0].page['shape'][0] + v.grids[1].page['shape'][0] == min(24, int(e.keep[6:].sum())) + min(24, int((~e.keep[6:]).sum()))
+    e.thresholds = 9., .4
+    assert [s.value for s in v.sliders][1] == .4 and repr(e.filter).count('threshold') == 2
+    e.part, e.cls, e.generator = 1, 2, 'a'
+    e.close()
+    mine = DropOOD()
+    FilterExplorer(gallery, mine)
+    assert vars(mine) == dict(scope='per_class')        # the filter that was given is left alone
+
+
+def test_any_filter_will_do(gallery):
+    class Dark(Filter):
+        threshold = .5
+        def score(self, features, labels): return features.mean(1)
+
+    e = FilterExplorer(gallery, Dark() & (DropOOD() & Filter()))
+    assert len(e.parts) == 3 and e.keep.any() and not e.keep.all()
+    e.open()
+    e.close()
+
+
+# ---- GuidanceExplorer, DenoisingPath
+
+def test_drawing_in_the_background_is_drawing(pipe):
+    split = load_split()
+    e = GuidanceExplorer(split, dict(one=pipe), cls=3, n=4)
+    e.steps, e.guidance = 4, 1.5
+    v = e.open()
+    e._job[0].join()
+    assert torch.equal(e.images, sample(pipe, torch.full((4,), 3), guidance=1.5, steps=4)) and 'drawn' not in v.info.value
+    assert v.images.page['pixels'] == e.images.numpy().tobytes()
+    job = e._job
+    v.controls['steps'].value = 5
+    e._job[0].join()
+    v.controls['steps'].value = 4
+    assert e.images is not None and e._job is not job and not e.busy
+    e.close()
+
+
+def test_drawing_can_be_cancelled_and_another_takes_its_place(pipe):
+    e = GuidanceExplorer(load_split(), dict(one=pipe), n=16)
+    v = e.open()
+    for steps in 50, 49, 48, 3: e.steps = steps
+    e._job[0].join()
+    assert e.images is not None and len(e._grids) <= 2
+    e.steps = 50
+    e.cancel()
+    e._job[0].join()
+    assert e.images is None and 'not drawn' in v.info.value
+    e.close()
+
+
+def test_an_error_while_drawing_is_shown(pipe):
+    e = GuidanceExplorer(load_split(), dict(one=pipe))
+    e.pipes['one'] = lambda *a, **k: 1 / 0
+    v = e.open()
+    e._job[0].join()
+    assert 'ZeroDivisionError' in v.message.value
+    e.close()
+
+
+def test_paths_are_drawn_once_and_scrubbed(pipe):
+    p = DenoisingPath(load_split(), dict(a=pipe, b=pipe), steps=6)
+    v = p.open()
+    path = p.path
+    v.controls['step'].value = 2
+    assert p.step == 2 and p.path is path and v.large.page['pixels'] == path[:, 1].contiguous().numpy().tobytes()
+    v.film.selected = 6 + 4
+    assert p.step == 5 and f't = {p.t[4]}' in v.info.value
+    with pytest.raises(InputError, match='not between 1 and 6'): p.step = 7
+    p.close()
+
+
+# ---- TrainingMonitor, and training that can be stopped
+
+def small_training(tmp_path=None, steps=60, pause=.005):
+    def run(watch):
+        net = torch.nn.Linear(1, 1)
+        torch.nn.init.zeros_(net.weight), torch.nn.init.zeros_(net.bias)
+        opt = torch.optim.Adam(net.parameters(), .05)
+        def step(i):
+            time.sleep(pause)
+            x = torch.rand(8, 1, generator=rng(0, i))
+            loss = (net(x) - x).square().mean()
+            opt.zero_grad(); loss.backward(); opt.step()
+            return loss
+        losses, _ = train(step, steps, dict(net=net, opt=opt), tmp_path and tmp_path / 'c.safetensors', watch=watch)
+        return net.weight.item(), losses
+    return run
+
+
+def until(condition):
+    end = time.time() + 20
+    while not condition():
+        assert time.time() < end
+        time.sleep(.01)
+
+
+def test_a_training_is_paused_stopped_and_gone_on_with(tmp_path):
+    weight, losses = small_training()(None)
+    m = TrainingMonitor(small_training(tmp_path))
+    v = m.open()
+    assert (m.status, v.start.description) == ('not started', 'Start')
+    m.start()
+    until(lambda: len(m.losses) > 5)
+    m.pause()
+    time.sleep(.1)
+    n = len(m.losses)
+    time.sleep(.3)
+    assert len(m.losses) == n and 'paused' in v.info.value and not v.start.disabled
+    m.start()
+    until(lambda: len(m.losses) > n)
+    m.stop()
+    m.wait()
+    assert m.status == 'stopped' and (tmp_path / 'c.safetensors').exists()
+    n = len(m.losses)
+    m.close()
+    v = m.open()
+    m.start()
+    again = m.wait()
+    assert m.status == 'finished' and n < 60 and again[0] == weight and torch.equal(again[1], losses)
+    until(lambda: 'finished' in v.info.value)
+    m.pause(), m.start()
+    assert m.status == 'finished'
+    m.close()
+
+
+def test_a_training_stopped_while_paused_and_one_that_fails():
+    m = TrainingMonitor(small_training())
+    m.start()
+    until(lambda: len(m.losses) > 2)
+    m.pause()
+    m.stop()
+    m.wait()
+    assert m.status == 'stopped'
+    m = TrainingMonitor(lambda watch: 1 / 0)
+    m.start()
+    with pytest.raises(ZeroDivisionError): m.wait()
+    assert m.told() == 'failed: division by zero'
+    with pytest.raises(InputError, match='nothing to start'): TrainingMonitor().start()
+
+
+def test_a_monitor_as_a_plain_watch_draws_samples_and_changes_nothing():
+    split = load_split()
+    settings = replace(generator_settings(split, 'tiny'), steps=6, dropout=.1)
+    m = TrainingMonitor(split=split, every=0., steps=2, n=2)
+    watched, plain = train_generator(split, ddpm_loss, settings, watch=m), train_generator(split, ddpm_loss, settings)
+    assert m.images.shape == (8, 1, 8, 8) and len(m.losses) == 6 and m.figure()
+    for a, b in zip(watched.unet.state_dict().values(), plain.unet.state_dict().values()): assert torch.equal(a, b)
+
+
+def test_watching_is_not_training():
+    _, seconds = train(lambda i: torch.zeros(()), 3, {}, watch=lambda i, losses: time.sleep(.2))
+    assert seconds < .2
+
+
+# ---- TailCompare
+
+def test_comparing_classifiers():
+    split = load_split()
+    right = dict(zip((x.numpy().tobytes() for x in split.test.images), split.test.labels.tolist()))
+    perfect = lambda x: torch.nn.functional.one_hot(torch.tensor([right[i.numpy().tobytes()] for i in x]), 10).float()
+    c = TailCompare(split, dict(perfect=perfect, zero=lambda x: torch.eye(10)[torch.zeros(len(x), dtype=torch.long)]))
+    assert c.accuracy('perfect') == [100.] * 10 and c.accuracy('zero') == [100.] + [0.] * 9
+    v = c.open()
+    v.grids[1].selected = 3 * 10
+    assert c.cell == ('zero', 9, 0) and v.images.page['captions'] == ['perfect: 9'] * 24
+    c.second = 'perfect'
+    assert c.cell is None and v.images.layout.display == 'none'
+    c.figure()
+    c.close()
+    many = Split('many', *(ImageSet(images(200, (3, 8, 8)), torch.arange(200) % 100),)*2, list(range(100)))
+    c = TailCompare(many, dict(a=flat, b=lambda x: -flat(x)[:, :100]), ImageSet(many.test.images[:9], many.test.labels[:9]))
+    assert c.accuracy('a')[99] is None and 12 <= len(c.columns) <= 16
+    c.figure()
+
+
+# ---- nothing is left behind
+
+def test_two_explorers_share_a_gallery_and_a_cell_run_twice_leaves_no_widget(gallery):
+    a, b = TailBrowser(gallery, 1), TailBrowser(gallery, 1)
+    a.open(), b.open()
+    a.page = 2
+    assert b.page == 1 and b.view.samples.page['captions'][0] == '#6'
+    n = len(_instances)
+    for _ in range(3):
+        a = TailBrowser(gallery, 1)
+        a.open()
+        gc.collect()
+        assert len(_instances) == n
+    v = a.view
+    a.close()
+    v.samples.selected = 3          # a late click on a closed widget
+    a.page = 2
+    assert a.view is None and a._repr_mimebundle_()['text/plain'].startswith('TailBrowser: class 1')
+    a.close(), a.close(), b.close()
+
+
+def test_outputs_that_are_kept_hold_no_widget(gallery, monkeypatch):
+    monkeypatch.setenv('LTNB_WIDGETS', '0')
+    assert set(TailBrowser(gallery)._repr_mimebundle_()) == {'text/plain'}
+
+
+def test_charts_take_the_colour_of_the_page():
+    svg = as_svg(lambda ax: ax.plot([1, 2]), 'a "line" & more')
+    assert 'currentColor' in svg and '#010203' not in svg and 'aria-label="a &quot;line&quot; &amp; more"' in svg
+
+
+# ---- 50,000 samples
+
+SPEED = '''
+import json, resource, time, torch
+from ltnb.data import ImageSet, Split, long_tail_counts
+from ltnb.widgets import BOTH, FilterExplorer, Gallery, TailBrowser
+torch.set_num_threads(1)
+label = lambda n: torch.arange(100).repeat_interleave(torch.tensor(n))
+make = lambda n: ImageSet(torch.randint(256, (sum(n), 3, 32, 32), dtype=torch.uint8), label(n))
+split = Split('large', make(long_tail_counts(500, 100, 100)), make([10]*100), [f'class {i}' for i in range(100)])
+samples = make([500]*100)
+features = lambda x: x[:, :, ::8, ::8].flatten(1).float()
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before, out, start = peak(), {}, time.perf_counter()
+b = TailBrowser(Gallery(split, dict(cbdm=samples), features))
+b.open()
+out['first'] = time.perf_counter() - start
+def timed(what, **state):
+    for k, v in state.items():
+        start = time.perf_counter()
+        setattr(b, k, v)
+        out.setdefault(what, []).append(time.perf_counter() - start)
+for c in 0, 17, 50, 98: timed('class', cls=c)
+for p in 2, 5, 11: timed('page', page=p)
+b.sort = 'distance'
+for c in 1, 18, 51, 97: timed('class by distance', cls=c)
+start = time.perf_counter()
+b.selected = b.entries[5]
+out['select'] = time.perf_counter() - start
+start = time.perf_counter()
+e = FilterExplorer(b.gallery)
+e.open()
+out['filter'] = time.perf_counter() - start
+start = time.perf_counter()
+e.view.sliders[0].value = 1.1
+out['drag'] = time.perf_counter() - start
+out['sent'] = len(b.view.samples.page['pixels'])
+out['memory'] = (peak() - before) / samples.images.nbytes
+print(json.dumps(out))
+'''
+
+
+def test_fifty_thousand_samples_are_browsed_at_once():
+    out = json.loads(subprocess.run([sys.executable, '-c', SPEED], check=True, capture_output=True, text=True).stdout)
+    print(out)
+    assert out['first'] < 1 and out['sent'] == 48 * 3072
+    for what in 'class', 'page', 'class by distance': assert sorted(out[what])[len(out[what]) // 2] < .1, (what, out[what])
+    assert out['select'] < .1 and out['drag'] < .5 and out['memory'] < 1     # beside the images themselves
