@@ -43,7 +43,7 @@ readme: $(STAMP)
 
 outputs: run
 	@cp $(RUN)/notebooks/*.ipynb nbs/
-	@cd nbs && IN_TEST=1 LTNB_PROGRESS=0 LTNB_WIDGETS=0 ../$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace $(OTHERS)
+	@cd nbs && IN_TEST=1 LTNB_PROGRESS=0 LTNB_WIDGETS=0 ../$(BIN)/jupyter nbconvert --log-level=ERROR --ExecutePreprocessor.store_widget_state=False --to notebook --execute --inplace $(OTHERS)
 	@$(MAKE) --no-print-directory export
 
 record: $(STAMP)

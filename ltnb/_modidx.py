@@ -359,7 +359,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'ltnb.widgets.TrainingMonitor._draw': ('widgets.html#trainingmonitor._draw', 'ltnb/widgets.py'),
                               'ltnb.widgets.TrainingMonitor._work': ('widgets.html#trainingmonitor._work', 'ltnb/widgets.py'),
                               'ltnb.widgets.TrainingMonitor.attach': ('widgets.html#trainingmonitor.attach', 'ltnb/widgets.py'),
-                              'ltnb.widgets.TrainingMonitor.close': ('widgets.html#trainingmonitor.close', 'ltnb/widgets.py'),
                               'ltnb.widgets.TrainingMonitor.draw_losses': ('widgets.html#trainingmonitor.draw_losses', 'ltnb/widgets.py'),
                               'ltnb.widgets.TrainingMonitor.figure': ('widgets.html#trainingmonitor.figure', 'ltnb/widgets.py'),
                               'ltnb.widgets.TrainingMonitor.image_page': ('widgets.html#trainingmonitor.image_page', 'ltnb/widgets.py'),

@@ -92,21 +92,22 @@ def png(images) -> str: # (N, C, H, W) uint8 -> data URI
 DRAWN = ('seed', 'per_class', 'sampler', 'steps', 'guidance', 'generator_sha256')  # what a sample's number means
 
 def save_marks(path:str|Path,
-               marks:dict # name -> (how the samples were drawn, as `draw_samples` notes it; (N,) 1 keep, -1 drop, 0 neither)
+               marks:dict # name -> (how the samples were drawn, as `draw_samples` notes it; (N,) 1 keep, -1 drop, or 0)
               ):
     "Write marks made by hand as a file for `ltnb study --marks`."
     entries = []
     for name, (about, m) in marks.items():
         if not m.any(): continue
-        if not about: raise ltnb.core.InputError(f'how {name} was drawn is not known, so its marks would fit no samples: '
-                                                 'browse the folder of a study')
+        if not about: raise ltnb.core.InputError(f'how {name} was drawn is not known, so its marks would fit no '
+                                                 'samples: browse the folder of a study')
         entries.append(dict(generator=name, drawn={k: about[k] for k in DRAWN},
                             keep=(m > 0).nonzero()[:, 0].tolist(), drop=(m < 0).nonzero()[:, 0].tolist()))
     ltnb.core.save_json(path, dict(schema=1, marks=entries))
 
 def load_marks(path:str|Path) -> list: # of dicts: generator, drawn, keep, drop
     "What `save_marks` wrote; an `InputError` if the file is missing or not one of ours."
-    if not Path(path).is_file(): raise ltnb.core.InputError(f'{path} is missing or no file: it should be one that save_marks wrote')
+    if not Path(path).is_file():
+        raise ltnb.core.InputError(f'{path} is missing or no file: it should be one that save_marks wrote')
     whole = lambda numbers: all(type(i) is int and i >= 0 for i in numbers)
     try:
         entries = ltnb.core.load_json(path)['marks']
@@ -491,7 +492,8 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
         if not (target.exists() and source(nbformat.read(target, as_version=4)) == source(nb)):
             env = dict(os.environ, LTNB_RUN=str(Path(out).resolve()), LTNB_PROGRESS='0',
                        LTNB_WIDGETS='0', IN_TEST='1')   # IN_TEST: the closing cell exports nothing
-            client = NotebookClient(nb, timeout=1800, resources=dict(metadata=dict(path=str(nb_path.parent))),
+            client = NotebookClient(nb, timeout=1800, store_widget_state=False,
+                                    resources=dict(metadata=dict(path=str(nb_path.parent))),
                                     extra_arguments=['--IPKernelApp.log_level=40'])
             try: client.execute(env=env)
             except CellExecutionError as e:

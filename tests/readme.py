@@ -6,7 +6,7 @@ from pathlib import Path
 def readme(root):
     from nbconvert import MarkdownExporter
     text, _ = MarkdownExporter(exclude_input=True).from_filename(str(Path(root) / 'nbs/index.ipynb'))
-    text = re.sub(r'\]\((\d\d_\w+\.ipynb)\)', r'](nbs/\1)', text)
+    text = re.sub(r'\]\((\d\d_\w+\.ipynb|images/\w+\.png)\)', r'](nbs/\1)', text)
     return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
 

@@ -13,7 +13,7 @@ def slides(path, reveal='https://unpkg.com/reveal.js@4.0.2'):
     for cell in nb.cells:
         hidden = cell.source.startswith(('#| hide', '#| default_exp', '#| export')) or '## Export -' in cell.source
         cell.metadata.slideshow = dict(slide_type='skip' if hidden else 'slide' if cell.source.startswith(('# ', '## ')) and cell.cell_type == 'markdown' else '-')
-    return SlidesExporter(config=Config(SlidesExporter=dict(reveal_url_prefix=reveal, reveal_scroll=True))).from_notebook_node(nb)[0]
+    return SlidesExporter(config=Config(SlidesExporter=dict(reveal_url_prefix=reveal, reveal_scroll=True, exclude_input_prompt=True, exclude_output_prompt=True))).from_notebook_node(nb)[0]
 
 
 if __name__ == '__main__':

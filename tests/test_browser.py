@@ -248,6 +248,8 @@ def test_guidance_explorer(cell, notebook):
     changes(info, lambda: drag(notebook, cell.locator('.widget-slider').nth(1), 1.))
     cell.get_by_role('button', name='Cancel').click()
     playwright.expect(info).to_contain_text('50 steps')
+    cell.get_by_role('button', name='Draw').click()
+    playwright.expect(info).not_to_contain_text('drawn', timeout=60_000)
 
 
 def test_path_of_denoising(cell, notebook):
