@@ -85,8 +85,9 @@ class State:
     def __init__(self, label,   # of the control
                  options=None,  # options(explorer) -> what it can be, as values or (text, value) pairs
                  span=None,     # span(explorer) -> (lowest, highest, step) of a number
-                 live=True      # follows while a slider is dragged; when it is let go if False
-                ): self.label, self.options, self.span, self.live = label, options, span, live
+                 live=True,     # follows while a slider is dragged; when it is let go if False
+                 fits=None      # fits(explorer, value) -> whether it can be that
+                ): self.label, self.options, self.span, self.live, self.fits = label, options, span, live, fits
     def __set_name__(self, owner, name): self.name = name
     def __get__(self, obj, owner=None): return self if obj is None else obj.state[self.name]
     def __set__(self, obj, value):
@@ -95,8 +96,12 @@ class State:
             if value not in values:
                 raise InputError(f'{self.label}: {value!r} is none of {", ".join(str(v) for v in values[:12])}'
                                  f'{" …" if len(values) > 12 else ""}')
-        if self.span and not self.span(obj)[0] <= value <= self.span(obj)[1]:
-            raise InputError(f'{self.label}: {value} is not between {self.span(obj)[0]:g} and {self.span(obj)[1]:g}')
+        if self.span:
+            low, high, step = self.span(obj)
+            if not low <= value <= high or isinstance(step, int) and value % 1:
+                raise InputError(f'{self.label}: {value} is not {"a whole number " * isinstance(step, int)}'
+                                 f'between {low:g} and {high:g}')
+        if self.fits and not self.fits(obj, value): raise InputError(f'{self.name} cannot be {value!r}')
         if self.name not in obj.state or value != obj.state[self.name]:
             obj.state[self.name] = value
             obj.changed(self.name)
@@ -260,16 +265,19 @@ class Gallery:
     "Generators' samples of a split, and what is known of each."
     def __init__(self,
                  split:Split,
-                 samples,       # name -> ImageSet; or the folder of a study, which brings all the rest with it
+                 samples,       # ImageSet; name -> ImageSet; or the folder of a study, which brings all the rest
                  features=None, # images -> (N, D), what the filters see; without it no kinds are known
                  judge=None,    # images -> (N, num_classes) logits of the classifier whose confidence is told
                  about=None     # name -> how the samples were drawn, as `draw_samples` notes it
                 ):
+        if isinstance(samples, ImageSet): samples = dict(samples=samples)
         if not isinstance(samples, dict):
             samples, about, found = _from_folder(split, Path(samples))
             features, judge = features or found.get('features'), judge or found.get('judge')
+        if not samples: raise InputError('a gallery needs the samples of at least one generator')
         for name, s in samples.items():
-            if tuple(s.images.shape[1:]) != split.image_shape or len(s) and s.labels.max() >= split.num_classes:
+            y = s.labels
+            if tuple(s.images.shape[1:]) != split.image_shape or not ((0 <= y) & (y < split.num_classes)).all():
                 raise InputError(f'{name}, {s}, are no samples of {split}')
         self.split, self.samples, self.about, self.phi, self.judge = split, samples, about or {}, features, judge
         self._known = {}
@@ -335,7 +343,7 @@ BOTH = 'side by side'
 
 # %% ../nbs/50_widgets.ipynb #eeaac995
 class TailBrowser(Explorer):
-    "Generated samples of a class beside real ones: sort, filter, page, look closely, mark."
+    "Generated samples of a class beside real ones; `selected` is a generator and the number of a sample, or None."
     ROWS, COLUMNS = 6, 8
     cls = State('class', lambda b: class_options(b.gallery.split))
     generator = State('generator', lambda b: [*b.gallery.samples] + [BOTH]*(len(b.gallery.samples) > 1))
@@ -344,7 +352,7 @@ class TailBrowser(Explorer):
     kind = State('kind', lambda b: ['all'] + [*KINDS]*bool(b.gallery.phi))
     real = State('real images', lambda b: ['training', 'held out'])
     page = State('page', span=lambda b: (1, b.pages, 1))
-    selected = State(None)    # (generator, number of the sample), or None
+    selected = State(None, fits=lambda b, s: s is None or s[0] in b.marks and 0 <= s[1] < len(b.marks[s[0]]))
     file = State('file')      # for the marks
 
     def __init__(self, gallery:Gallery, cls:int=None): # the rarest class if None
@@ -576,11 +584,11 @@ def _leaves(f): # of `a & b`, also where a notebook has defined that anew
     return _leaves(f.a) + _leaves(f.b) if hasattr(f, 'a') and hasattr(f, 'b') else [f]
 
 class FilterExplorer(Explorer):
-    "The thresholds of a filter, and what it keeps and drops."
+    "The thresholds of a filter, one for each of its parts, and what it keeps and drops."
     generator = State('generator', lambda e: [*e.gallery.samples])
     cls = State('class', lambda e: class_options(e.gallery.split))
     part = State('histogram of', lambda e: [(repr(f), i) for i, f in enumerate(e.parts)])
-    thresholds = State(None)    # of the parts
+    thresholds = State(None, fits=lambda e, t: len(t) == len(e.parts) and all(isinstance(x, (int, float)) for x in t))
 
     def __init__(self, gallery:Gallery,
                  filter:Filter=None, # any, `a & b` too; DiffuLT's if None
@@ -729,6 +737,7 @@ def figure(self:FilterExplorer):
 class _Cancelled(Exception): pass
 
 def _own(pipes): # a scheduler counts the steps of one drawing at a time, so each explorer has its own
+    if not pipes: raise InputError('at least one generator is needed: a dict of names and pipelines')
     return {name: type(p)(p.unet, type(p.scheduler).from_config(p.scheduler.config)) for name, p in pipes.items()}
 
 # %% ../nbs/50_widgets.ipynb #e3baa24e
@@ -1097,16 +1106,17 @@ def __repr__(self:TrainingMonitor): return f'TrainingMonitor: {self.told()}'
 
 # %% ../nbs/50_widgets.ipynb #b0f8bfa2
 class TailCompare(Explorer):
-    "Accuracy of two classifiers by class, and their confusion of the rarest classes."
+    "Accuracy of two classifiers by class, and confusion; `cell` is a classifier, true and predicted class, or None."
     first = State('first', lambda e: [*e.seen])
     second = State('second', lambda e: [*e.seen])
-    cell = State(None)  # (classifier, true class, predicted class), or None
+    cell = State(None, fits=lambda e, c: c is None or c[0] in e.seen and c[1] in e.rows and c[2] in e.columns)
 
     def __init__(self, split:Split,
                  nets:dict,             # name -> network, or function of images to logits
                  data:ImageSet=None,    # the test set if None
                  n:int=4):              # rarest classes
         self.split, self.data = split, split.test if data is None else data
+        if not nets: raise InputError('at least one classifier is needed: a dict of names and networks')
         judge = lambda net, x: logits(net, x) if isinstance(net, torch.nn.Module) else net(x)
         self.seen, names = {name: judge(net, self.data.images).argmax(1) for name, net in nets.items()}, [*nets]
         super().__init__(first=names[0], second=names[-1], cell=None)

@@ -92,6 +92,18 @@ def test_an_empty_class_and_a_class_with_one_image(gallery):
     b.close()
 
 
+def test_bad_input_is_one_line(gallery, pipe):
+    b, e = TailBrowser(gallery, 1), FilterExplorer(gallery)
+    c = TailCompare(gallery.split, dict(a=judge))
+    for f, says in [(lambda: Gallery(gallery.split, {}), 'at least one generator'), (lambda: Gallery(gallery.split, ImageSet(b.gallery.samples['a'].images, b.gallery.samples['a'].labels - 1)), 'no samples of'),
+                    (lambda: setattr(b, 'selected', ('a', 999)), 'selected cannot be'), (lambda: setattr(b, 'selected', ('z', 1)), 'selected cannot be'), (lambda: setattr(b, 'page', 1.5), 'whole number'),
+                    (lambda: setattr(e, 'thresholds', (1., 2.)), 'thresholds cannot be'), (lambda: setattr(e, 'thresholds', ('a',)), 'thresholds cannot be'), (lambda: setattr(c, 'cell', ('a', 0, 9)), 'cell cannot be'),
+                    (lambda: GuidanceExplorer(gallery.split, {}), 'at least one generator'), (lambda: DenoisingPath(gallery.split, {}), 'at least one generator'), (lambda: TailCompare(gallery.split, {}), 'at least one classifier')]:
+        with pytest.raises(InputError, match=says) as error: f()
+        assert '\n' not in str(error.value)
+    assert (b.selected, b.page, e.thresholds, c.cell) == (None, 1, (2.,), None)
+
+
 def test_no_samples_at_all():
     split, samples = made_up()
     g = Gallery(split, dict(a=samples[:0]), flat, judge)
@@ -245,7 +257,7 @@ def test_paths_are_drawn_once_and_scrubbed(pipe):
     assert p.step == 2 and p.path is path and v.large.page['pixels'] == path[:, 1].contiguous().numpy().tobytes()
     v.film.selected = 6 + 4
     assert p.step == 5 and f't = {p.t[4]}' in v.info.value
-    with pytest.raises(InputError, match='not between 1 and 6'): p.step = 7
+    with pytest.raises(InputError, match='between 1 and 6'): p.step = 7
     p.close()
 
 
