@@ -24,6 +24,8 @@ $(STAMP): settings.ini constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "ltnb needs Python 3.10 or newer; try: make PYTHON=python3.11 …")'
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@mkdir -p .venv/share/jupyter/lab/settings   # JupyterLab asks nobody whether it may fetch news
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > .venv/share/jupyter/lab/settings/overrides.json
 	@touch $(STAMP)
 
 run: $(STAMP)
@@ -33,7 +35,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest tests
 
 lab: $(STAMP)
-	@$(BIN)/jupyter lab --notebook-dir=nbs --LabApp.news_url=None $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb
+	@$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb
 
 export: $(STAMP)
 	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export && $(MAKE) --no-print-directory readme

@@ -125,7 +125,7 @@ def plot_rows(curves:dict,   # name -> rows of an experiment
             ax.errorbar([ticks.index(v) for v in at], mean, std, fmt=style, label=name, markersize=4, capsize=2)
         ax.set_xticks(range(len(ticks)), [f'{v:g}' if isinstance(v, (int, float)) else v for v in ticks], fontsize=8)
         ax.set(title=f"{metric.replace('_', ' ')}, {group}", xlabel=label)
-    if len(curves) > 1: axes[0][0].legend(frameon=False, fontsize=8)
+    if len(curves) > 1: axes[0][-1].legend(frameon=False, fontsize=8)
     return fig
 
 # %% ../nbs/10_collapse.ipynb #e0107ae3
