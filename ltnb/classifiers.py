@@ -16,7 +16,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-from .core import InputError, default_device, fingerprint, load_tensors, rng, save_tensors, seeded, train
+from .core import InputError, default_device, load_tensors, rng, save_tensors, seeded, train
 from .data import ImageSet, Split, batch_indices, to_float
 from .diffusion import describe
 
@@ -158,7 +158,7 @@ def train_classifier(split:Split,                       # for the shapes only
     settings, device = settings or classifier_settings(split), device or default_device()
     loss = loss or CrossEntropy(settings.augment)
     about = json.loads(json.dumps(dict(loss=describe(loss), settings=asdict(settings), seed=seed,
-                                       data=fingerprint(dict(zip(('images', 'labels', 'synthetic'), data.tensors()))))))
+                                       data=data.sha256)))
     with seeded(seed, 'classifier'):
         net = build(split, settings)
         if hasattr(loss, 'attach'): loss.attach(net)    # a loss may need a head of its own

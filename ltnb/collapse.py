@@ -9,6 +9,7 @@ __all__ = ['tail_classes', 'show_tail', 'plot_by_class', 'FigureTable', 'compare
 # %% ../nbs/10_collapse.ipynb #b8adaa12
 import torch
 
+from .classifiers import spread
 from .core import rng
 from .data import GROUP_COLORS, ImageSet, Split, group_of, show_images, to_uint8
 from .metrics import SHOWN, flat, nearest
@@ -42,7 +43,7 @@ def plot_by_class(split:Split,
                  ):
     "Metrics by class, commonest first, a line for each generator; returns the figure."
     import matplotlib.pyplot as plt
-    order = sorted(range(split.num_classes), key=lambda c: -split.counts[c])
+    order = tail_classes(split, split.num_classes)
     fig, axes = plt.subplots(1, len(metrics), figsize=(3.2*len(metrics), 2.6), layout='constrained', squeeze=False)
     for ax, metric in zip(axes[0], metrics):
         for (name, f), style in zip(figures.items(), ('o-', 's--', '^:', 'v-.')):
@@ -106,9 +107,8 @@ def over_seeds(rows:list,    # of an experiment
               ) -> list:     # (x, mean, standard deviation) by ascending x
     "Mean and standard deviation over the rows that have the same x."
     of = x if callable(x) else lambda r: r[x]
-    at = lambda v: torch.tensor([r['figures'][group][metric] for r in rows if of(r) == v])
-    return [(v, at(v).mean().item(), at(v).std().item() if len(at(v)) > 1 else 0.)
-            for v in sorted({of(r) for r in rows})]
+    at = {v: spread([r['figures'][group][metric] for r in rows if of(r) == v]) for v in {of(r) for r in rows}}
+    return [(v, at[v]['mean'], at[v]['std']) for v in sorted(at)]
 
 def plot_rows(curves:dict,   # name -> rows of an experiment
               x, label:str,  # as in `over_seeds`, and what to call it

@@ -60,6 +60,8 @@ class ImageSet:
     def __getitem__(self, i): return ImageSet(self.images[i], self.labels[i], self.synthetic[i])
     def __add__(self, o): return ImageSet(*(torch.cat(p) for p in zip(self.tensors(), o.tensors())))
     def tensors(self): return self.images, self.labels, self.synthetic
+    @property
+    def sha256(self) -> str: return fingerprint(dict(zip(('images', 'labels', 'synthetic'), self.tensors())))
     def of_class(self, c:int): return self[self.labels == c]
     def counts(self, num_classes:int) -> list[int]: return torch.bincount(self.labels, minlength=num_classes).tolist()
     def __repr__(self):

@@ -11,6 +11,7 @@ __all__ = ['SAMPLERS', 'noise_schedule', 'GeneratorSettings', 'generator_setting
 # %% ../nbs/02_diffusion.ipynb #0eb36918
 import inspect, json, math, time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -202,11 +203,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
         return ImagePipelineOutput(self.numpy_to_pil(images.permute(0, 2, 3, 1).float().numpy() / 255))
 
 # %% ../nbs/02_diffusion.ipynb #388dacc0
-SAMPLERS = {'ddpm': lambda config: DDPMScheduler.from_config(config),
-            'ddim': lambda config: DDIMScheduler.from_config(config),
-            'dpmsolver++': lambda config: DPMSolverMultistepScheduler.from_config(config),
-            'sde-dpmsolver++': lambda config: DPMSolverMultistepScheduler.from_config(
-                config, algorithm_type='sde-dpmsolver++')}
+SAMPLERS = {'ddpm': DDPMScheduler.from_config, 'ddim': DDIMScheduler.from_config,
+            'dpmsolver++': DPMSolverMultistepScheduler.from_config,
+            'sde-dpmsolver++': partial(DPMSolverMultistepScheduler.from_config, algorithm_type='sde-dpmsolver++')}
 
 def with_sampler(pipe:ClassConditionalPipeline,
                  name:str='sde-dpmsolver++' # one of `SAMPLERS`

@@ -96,22 +96,21 @@ def generator_for(data:str,       # as `load_split` takes it
 
 def measure(data:str, preset:str, recipe:Recipe, seed:int, draws:list, out:Path) -> list: # of dicts, one a draw
     "Rows of one generator: its recipe, seed, way to draw, and figures by group of classes."
-    base, rows = load_split(data), []
+    base = load_split(data)
     per_class = min(max(base.test.counts(base.num_classes)), study_settings(base, preset)['sampling']['per_class'])
     judge = _judge(base, preset, out)
     space = (lambda x: features(judge, x)) if base.photographs else flat
-    for draw in draws:
-        path = Path(out)/'rows'/f'{recipe.name}@{seed} {draw.name}.json'
+    labels = torch.arange(base.num_classes).repeat_interleave(per_class)
+    paths = [Path(out)/'rows'/f'{recipe.name}@{seed} {draw.name}.json' for draw in draws]
+    if not all(p.exists() for p in paths): pipe, split = generator_for(data, preset, recipe, seed, out)
+    for draw, path in zip(draws, paths):
         if not path.exists():
-            pipe, split = generator_for(data, preset, recipe, seed, out)
-            labels = torch.arange(split.num_classes).repeat_interleave(per_class)
             images = sample(with_sampler(pipe, draw.sampler), labels, seed, draw.guidance, draw.sampling_steps)
             figures = class_figures(split, images, labels, space, lambda x: logits(judge, x), groups=base.groups)
             save_json(path, dict(asdict(recipe), **asdict(draw), seed=seed,
                                  train_steps=pipe.training['settings']['steps'],
                                  figures={g: {k: figures[g][k] for k in METRICS} for g in ('overall', *base.groups)}))
-        rows.append(load_json(path))
-    return rows
+    return [load_json(path) for path in paths]
 
 # %% ../nbs/71_experiments.ipynb #d3e97bde
 def images_per_second(pipe, split:Split, draw:Draw, n:int=64) -> float:

@@ -196,8 +196,8 @@ def class_figures(split:Split,
                   features=flat,        # images -> (N, D) feature vectors
                   judge=None,           # images -> (N, num_classes) logits of a classifier trained on all real data
                   k:int=5,
-                 groups:dict=None      # name -> classes; the split's many, medium and few if None
-                 ) -> dict:            # overall and each group: a dict of METRICS; per_class: a list of them
+                  groups:dict=None      # name -> classes; the split's many, medium and few if None
+                 ) -> dict:             # overall and each group: a dict of METRICS; per_class: a list of them
     "Every metric of a generator by class, group and overall. A figure that cannot be had is None."
     f_fake, f_test, f_train = features(images), features(split.test.images), features(split.train.images)
     judged = None if judge is None else judge(images).cpu()

@@ -34,7 +34,8 @@ def study_settings(split,
     return dict(preset=preset, generator=asdict(ltnb.diffusion.generator_settings(split, preset)),
                 classifier=asdict(ltnb.classifiers.classifier_settings(split, preset)), sampling=sampling[preset],
                 cbdm=dict(tau=1., gamma=.25, prior='train'), filter=dict(scope='per_class', neighbours=1), omega=.3,
-                metrics=dict(k=5, features=features or ('ce' if photographs else 'pixels'), real='held-out test images'))
+                metrics=dict(k=5, features=features or ('ce' if photographs else 'pixels'),
+                             real='held-out test images'))
 
 # %% ../nbs/70_study.ipynb #b5aa5fe9
 _MADE = ('results.json', 'report.html', 'study.json', 'generators', 'samples', 'classifiers', 'notebooks',
@@ -117,6 +118,8 @@ def load_marks(path:str|Path) -> list: # of dicts: generator, drawn, keep, drop
     if not fine: raise ltnb.core.InputError(f'{path} is no file of marks as save_marks writes it')
     return entries
 
+def _is_of(entry, about): return bool(about) and all(entry['drawn'][k] == about.get(k) for k in DRAWN)
+
 def marks_for(entries:list, # as `load_marks` gives them
               about:dict,   # how samples were drawn; None if that is not known
               n:int         # how many there are
@@ -125,7 +128,7 @@ def marks_for(entries:list, # as `load_marks` gives them
     import torch
     m = torch.zeros(n, dtype=torch.int8)
     for e in entries:
-        if not about or any(e['drawn'][k] != about.get(k) for k in DRAWN): continue
+        if not _is_of(e, about): continue
         if max([0, *e['keep'], *e['drop']]) >= n:
             raise ltnb.core.InputError(f'the marks of {e["generator"]} go beyond its {n} samples')
         m[e['keep']], m[e['drop']] = 1, -1
@@ -135,7 +138,7 @@ def _by_hand(entries, files): # files: key -> samples; returns key -> marks
     if not entries: return None
     about = {k: ltnb.core.load_tensors(f) for k, f in files.items()}
     for e in entries:
-        if not any(all(was.get(k) == v for k, v in e['drawn'].items()) for _, was in about.values()):
+        if not any(_is_of(e, was) for _, was in about.values()):
             raise ltnb.core.InputError(f'the marks of {e["generator"]} are of other samples than this study has: '
                                        'another generator, seed or sampler')
     return {k: marks_for(entries, was, len(tensors['labels'])) for k, (tensors, was) in about.items()}
@@ -324,12 +327,14 @@ def _kinds_pictures(split, samples, kinds, n=8):
                                    if (mine := (samples.labels == c) & (kinds == i)).any()}
             for c in ltnb.collapse.tail_classes(split)}
 
-def versions():
+def versions() -> dict:
+    "Of this package, Python and what figures depend on."
     from importlib.metadata import version
     return dict(ltnb=ltnb.__version__, python=platform.python_version(),
                 **{p: version(p) for p in ('torch', 'torchvision', 'diffusers', 'scikit-learn')})
 
-def machine(device):
+def machine(device) -> dict:
+    "What a study runs on."
     import torch
     return dict(system=platform.system(), processor=platform.machine(),
                 cpus=os.cpu_count(), threads=torch.get_num_threads(),

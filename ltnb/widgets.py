@@ -18,7 +18,7 @@ from fastcore.basics import patch
 import ltnb
 from .classifiers import ClassifierSettings, build, features, logits
 from .collapse import denoising_path, tail_classes
-from .core import InputError, TrainingStopped, fingerprint, load_tensors, progress, rng
+from .core import InputError, TrainingStopped, load_tensors, progress, rng
 from .data import GROUP_COLORS, ImageSet, Split, group_of
 from .filtering import KIND_COLORS, KINDS, DropOOD, Filter, _kind
 from .metrics import flat, nearest
@@ -315,7 +315,7 @@ def _from_folder(split, folder):
         path = folder/'classifiers'/f'{row}-0.safetensors'
         if data is None or not path.exists(): continue
         tensors, was = load_tensors(path)
-        if was['about']['data'] != fingerprint(dict(zip(('images', 'labels', 'synthetic'), data.tensors()))):
+        if was['about']['data'] != data.sha256:
             raise InputError(f'{path} was not trained on {split}: is {folder} a study of another split?')
         net = build(split, ClassifierSettings(**was['about']['settings'])).eval()
         net.load_state_dict(tensors)
@@ -327,7 +327,7 @@ def _from_folder(split, folder):
 def class_options(split:Split) -> list: # (text, class), commonest first
     "Classes as a reader chooses them: name, training images, group."
     return [(f'{split.class_names[c]} · {split.counts[c]} · {group_of(split.counts[c])}', c)
-            for c in sorted(range(split.num_classes), key=lambda c: -split.counts[c])]
+            for c in tail_classes(split, split.num_classes)]
 
 def _swatch(color, text): # text is HTML
     return f'<span style="background:{color};padding:0 .4em;margin:0 .4em 0 .8em"></span>{text}'
@@ -390,7 +390,7 @@ def places(self:TailBrowser) -> int:
     return max(1, self.ROWS // len(self.shown)) * self.COLUMNS
 
 @patch(as_prop=True)
-def pages(self:TailBrowser) -> int: return max(1, *(-(-len(self.order(name)) // self.places) for name in self.shown), 1)
+def pages(self:TailBrowser) -> int: return max(1, *(-(-len(self.order(name)) // self.places) for name in self.shown))
 
 @patch(as_prop=True)
 def entries(self:TailBrowser) -> list: # of (generator, number), None for an empty place
@@ -671,7 +671,7 @@ def draw_histogram(self:FilterExplorer, ax):
 def draw_counts(self:FilterExplorer, ax):
     "Samples of each class that are kept and dropped, commonest class first."
     split, labels, keep = self.gallery.split, self.gallery.samples[self.generator].labels, self.keep
-    order = [c for _, c in class_options(split)]
+    order = tail_classes(split, split.num_classes)
     count = lambda m: torch.bincount(labels[m], minlength=split.num_classes)[order].numpy()
     kept, dropped = count(keep), count(~keep)
     edges = [x + side for x in range(len(order)) for side in (-.42, .42)]
@@ -1121,7 +1121,7 @@ class TailCompare(Explorer):
         self.seen, names = {name: judge(net, self.data.images).argmax(1) for name, net in nets.items()}, [*nets]
         super().__init__(first=names[0], second=names[-1], cell=None)
         self.rows, C = tail_classes(split, n), split.num_classes
-        order = [c for _, c in class_options(split)]
+        order = tail_classes(split, split.num_classes)
         mine = torch.isin(self.data.labels, torch.tensor(self.rows))
         often = sum(torch.bincount(p[mine], minlength=C) for p in self.seen.values())
         chosen = {*self.rows, *often.argsort(descending=True, stable=True)[:12].tolist()}
@@ -1171,7 +1171,7 @@ def image_page(self:TailCompare, n:int=24) -> Page: # None while no cell is chos
 @patch
 def draw_accuracy(self:TailCompare, ax):
     "Accuracy of each class, commonest first, over its group's colour."
-    order = [c for _, c in class_options(self.split)]
+    order = tail_classes(self.split, self.split.num_classes)
     for name, style in (self.first, 'o-'), (self.second, 's--'):
         a = self.accuracy(name)
         ax.plot([math.nan if a[c] is None else a[c] for c in order], style, label=name, markersize=4,

@@ -107,8 +107,9 @@ def test_bad_input_is_one_line(gallery, pipe):
 def test_no_samples_at_all():
     split, samples = made_up()
     g = Gallery(split, dict(a=samples[:0]), flat, judge)
-    TailBrowser(g).figure()
-    FilterExplorer(g).figure()
+    b, e = TailBrowser(g), FilterExplorer(g)
+    assert b.entries == [] and b.pages == 1 and len(b.figure().axes) == 2
+    assert len(e.keep) == 0 and e.told(True) == 'kept 0 of 0' and len(e.figure().axes) == 4
 
 
 def test_sorting_and_filtering_are_by_the_facts(gallery):
