@@ -15,7 +15,7 @@ help:
 	@echo 'make lab      JupyterLab on the notebooks'
 	@echo 'make export   after an edit in nbs/: clean the notebooks, write the package and README.md'
 	@echo 'make outputs  execute all notebooks, to commit what they show'
-	@echo 'make record   the study and the experiments with several seeds (two hours), behind the figures with spread'
+	@echo 'make record   the study and the experiments with several seeds (four hours), behind the figures with spread'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
 	@echo 'make clean    delete .venv (runs/ stays)'
 
@@ -50,7 +50,7 @@ outputs: run
 
 record: $(STAMP)
 	@$(BIN)/ltnb study --data digits --seeds 0,1,2,3,4 --generator-seeds 0,1,2 --out runs/digits-3x5
-	@$(BIN)/ltnb experiment collapse cbdm samplers
+	@$(BIN)/ltnb experiment collapse cbdm samplers filters ladder amounts
 	@cp runs/experiments-digits/experiments/*.json nbs/recorded/
 	@$(BIN)/python -c "from ltnb.core import *; r = load_json('runs/digits-3x5/results.json'); del r['pictures']; save_json('nbs/recorded/digits.json', r)"
 

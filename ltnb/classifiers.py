@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'SmallNet', 'ResNet32', 'ClassifierSettings', 'classifier_settings', 'warp', 'uniform', 'affine',
            'crop_flip', 'CrossEntropy', 'build', 'train_classifier', 'in_batches', 'logits', 'features',
-           'class_accuracy', 'spread', 'accuracy_figures', 'accuracy_over_seeds']
+           'class_accuracy', 'spread', 'accuracy_figures', 'accuracy_over_generators', 'accuracy_over_seeds']
 
 # %% ../nbs/04_classifiers.ipynb #4e78e1fa
 import json, math
@@ -229,6 +229,15 @@ def accuracy_figures(split:Split,
     return dict(accuracy=spread((per_class[:, seen] * n[seen] / n.sum()).sum(1)),
                 **{g: spread(per_class[:, cs].mean(1)) if cs else None for g, cs in groups.items()},
                 per_class=[spread(per_class[:, c]) if seen[c] else None for c in range(split.num_classes)])
+
+def accuracy_over_generators(split:Split,
+                             runs             # (generator seeds, classifier seeds, num_classes) in percent
+                            ) -> dict:         # as `accuracy_figures`; over_generator_seeds too, if there are several
+    "Accuracy over classifier seeds, each the mean over generator seeds; and over generator seeds."
+    if not torch.is_tensor(runs): runs = torch.stack([torch.stack(list(of)) for of in runs])
+    figures, over = accuracy_figures(split, runs.mean(0)), accuracy_figures(split, runs.mean(1))
+    if len(runs) == 1: return figures
+    return figures | dict(over_generator_seeds={k: over[k] for k in ('accuracy', 'many', 'medium', 'few')})
 
 # %% ../nbs/04_classifiers.ipynb #a7c6aa07
 def accuracy_over_seeds(split:Split,

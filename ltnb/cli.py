@@ -34,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
         description='Run all four stages on a data set, and leave results.json and report.html in a folder.')
     e = commands.add_parser('experiment', help='measure many generators: what the figures with spread are made from',
         description='Measure many generators of a kind, and leave a row for each in DIR/experiments/NAME.json.')
-    e.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm or samplers; several are done in turn')
+    e.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, filters, '
+                   'ladder or amounts; several are done in turn')
     for x in s, e:
         x.add_argument('--data', default='digits', metavar='DATA',
                        help='digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT or folder:ROOT '

@@ -8,7 +8,7 @@ __all__ = ['InputError', 'TrainingError', 'TrainingStopped', 'rng', 'seeded', 'd
 
 # %% ../nbs/00_core.ipynb #80b551ad
 import hashlib, json, multiprocessing, os, shutil, signal, sys, tempfile, threading, time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,24 +189,40 @@ def _worker():
 def in_parallel(f,                 # a module's function: worker processes import it
                 jobs,              # the arguments of each call, as tuples
                 workers:int=None,  # one for each of PyTorch's threads on a CPU, a single one on an accelerator, if None
-                desc:str='jobs'    # for the progress bar
+                desc:str='jobs',   # for the progress bar
+                after:dict=None,   # job -> jobs of the list, before it, that have to be done when it starts
+                tell=None          # tell(job, result) when a job is done
                ) -> list:          # what the calls returned, in the order of `jobs`
     "`f(*job)` for each of `jobs`, in `workers` processes; in this one when a single worker is enough."
-    jobs = list(jobs)
+    jobs, after, tell = list(jobs), after or {}, tell or (lambda job, result: None)
     workers = min(workers or (torch.get_num_threads() if default_device().type == 'cpu' else 1), len(jobs))
-    if workers <= 1: return [f(*job) for job in progress(jobs, desc)]
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _worker) as pool:
-        try:
-            calls = [pool.submit(f, *job) for job in jobs]
-            return [c.result() for c in progress(calls, desc)]
-        except BaseException as e:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for p in set(multiprocessing.active_children()) - others: p.terminate()
-            if isinstance(e, BrokenProcessPool):
-                raise TrainingError(f'{desc}: a worker process died (killed, or out of memory?); '
-                                    'what was finished is kept, the same command goes on') from None
-            raise
+    results, left = {}, dict(enumerate(jobs))
+    with progress(desc=desc, total=len(jobs), unit='job') as bar:
+        def finish(i, result):
+            results[i] = result
+            bar.update()
+            tell(jobs[i], result)
+        if workers <= 1:
+            for i, job in left.items(): finish(i, f(*job))
+            return list(results.values())
+        others, running = set(multiprocessing.active_children()), {}
+        with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _worker) as pool:
+            try:
+                while left or running:
+                    ready = list(left)
+                    if after:
+                        undone = {*left.values(), *(jobs[i] for i in running.values())}
+                        ready = [i for i in ready if undone.isdisjoint(after.get(jobs[i], ()))]
+                    for i in ready: running[pool.submit(f, *left.pop(i))] = i
+                    for call in wait(running, return_when=FIRST_COMPLETED).done: finish(running.pop(call), call.result())
+            except BaseException as e:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for p in set(multiprocessing.active_children()) - others: p.terminate()
+                if isinstance(e, BrokenProcessPool):
+                    raise TrainingError(f'{desc}: a worker process died (killed, or out of memory?); '
+                                        'what was finished is kept, the same command goes on') from None
+                raise
+        return [results[i] for i in range(len(jobs))]
 
 # %% ../nbs/00_core.ipynb #e1d91b5f
 def check(answer,     # the reader's answer; `...` while there is none

@@ -62,6 +62,8 @@ class ImageSet:
     def tensors(self): return self.images, self.labels, self.synthetic
     @property
     def sha256(self) -> str: return fingerprint(dict(zip(('images', 'labels', 'synthetic'), self.tensors())))
+    @classmethod
+    def generated(cls, images, labels): return cls(images, labels, torch.ones(len(labels), dtype=torch.bool))
     def of_class(self, c:int): return self[self.labels == c]
     def counts(self, num_classes:int) -> list[int]: return torch.bincount(self.labels, minlength=num_classes).tolist()
     def __repr__(self):
@@ -120,6 +122,11 @@ class Split:
     @property
     def groups(self) -> dict: # 'many', 'medium', 'few' -> classes
         return {g: [c for c, n in enumerate(self.counts) if group_of(n) == g] for g in GROUPS}
+    @property
+    def left_out(self) -> ImageSet:
+        "Real images of the balanced training set that the long-tailed one does not have."
+        seen = {image.numpy().tobytes() for image in self.train.images}
+        return self.full[torch.tensor([image.numpy().tobytes() not in seen for image in self.full.images])]
     @property
     def sha256(self) -> str:
         "The same split has the same hash on every machine: it is made of pixels and labels only."

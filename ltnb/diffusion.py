@@ -261,7 +261,7 @@ def draw_samples(pipe:ClassConditionalPipeline,
         if path:
             save_tensors(path, dict(images=images, labels=labels), **about, count=len(labels),
                          seconds=time.perf_counter() - start)
-    return ImageSet(images, labels, torch.ones(len(labels), dtype=torch.bool))
+    return ImageSet.generated(images, labels)
 
 # %% ../nbs/02_diffusion.ipynb #3ea85e32
 def lr_at(step:int, s:GeneratorSettings) -> float:
@@ -329,8 +329,9 @@ def train_generator(split:Split,
 def describe(loss) -> dict:
     "The name of a loss and its settings, as JSON can hold them."
     if inspect.isfunction(loss): return dict(name=loss.__name__)
-    return dict(name=type(loss).__name__,
-                **{k: v for k, v in vars(loss).items() if isinstance(v, (int, float, str, bool, type(None)))})
+    plain = {k: v for k, v in vars(loss).items() if isinstance(v, (int, float, str, bool, type(None)))}
+    within = {k: describe(v) for k, v in vars(loss).items() if callable(v) and not k.startswith('_')}
+    return dict(name=type(loss).__name__, **plain, **within)
 
 def load_generator(path:str|Path,   # a folder that `train_generator` left
                    about:dict=None  # what it must have been made with, to be sure that it is the one meant

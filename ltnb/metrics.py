@@ -22,19 +22,34 @@ def distances(a:torch.Tensor,     # (N, D)
     "Exact Euclidean distances between the rows of `a` and of `b`, a block of rows at a time."
     rows = max(1, block // max(1, len(b)))
     by_product = a.shape[1] > 128
-    if by_product: a, b = a.double(), b.double()
+    if by_product: b = b.double()
     mode = 'use_mm_for_euclid_dist' if by_product else 'donot_use_mm_for_euclid_dist'
     for i in range(0, len(a), rows):
         s = slice(i, min(i + rows, len(a)))
-        yield s, torch.cdist(a[s], b, compute_mode=mode)
+        yield s, torch.cdist(a[s].to(b), b, compute_mode=mode)
 
 def nearest(a:torch.Tensor,  # (N, D)
             b:torch.Tensor,  # (M, D)
             k:int=1
            ) -> tuple[torch.Tensor, torch.Tensor]: # (N, k) distances, ascending, and (N, k) indices into b
-    "The `k` rows of `b` nearest to each row of `a`."
-    parts = [d.topk(k, dim=1, largest=False) for _, d in distances(a, b)]
-    return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
+    "The `k` rows of `b` nearest to each row of `a`, exactly."
+    exact = lambda a: [torch.cat(p) for p in zip(*(d.topk(k, dim=1, largest=False) for _, d in distances(a, b)))]
+    if a.shape[1] <= 128 or len(b) <= k + 8: return tuple(exact(a))
+    # in single precision find a few more than k, measure those in double; where rounding might have hidden one, all
+    shift = b.mean(0)
+    y, parts = (b - shift).float(), []
+    size = y.square().sum(1)
+    for part in a.split(1024):
+        x = (part - shift).float()
+        few = torch.addmm(size, x, y.T, alpha=-2).topk(k + 8, dim=1, largest=False)    # squared distances less |x|^2
+        d = torch.stack([(part - b[i]).double().norm(dim=1) for i in few.indices.T], 1)
+        best = d.topk(k, dim=1, largest=False)
+        i = few.indices.gather(1, best.indices)
+        rounding = 4 * y.shape[1] * torch.finfo(y.dtype).eps * x.norm(dim=1) * size.max().sqrt()
+        unsure = best.values[:, -1].square() - x.square().sum(1) >= few.values[:, -1] - rounding
+        if unsure.any(): best.values[unsure], i[unsure] = (p.to(q) for p, q in zip(exact(part[unsure]), (best.values, i)))
+        parts.append((best.values, i))
+    return tuple(torch.cat(p) for p in zip(*parts))
 
 def flat(images:torch.Tensor # (N, C, H, W) uint8
         ) -> torch.Tensor:   # (N, C*H*W) float in [0, 1]

@@ -210,7 +210,7 @@ def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch, folder):
     real = ltnb.core.to_safetensors
 
     def full(*args):
-        real(*args)
+        if 'images' not in args[0]: return real(*args)      # samples no longer fit
         raise OSError(28, 'No space left on device', str(tmp_path / 'out/samples/ddpm.safetensors'))
 
     monkeypatch.setattr(ltnb.core, 'to_safetensors', full)
