@@ -234,7 +234,7 @@ def accuracy_over_generators(split:Split,
                              runs             # (generator seeds, classifier seeds, num_classes) in percent
                             ) -> dict:         # as `accuracy_figures`; over_generator_seeds too, if there are several
     "Accuracy over classifier seeds, each the mean over generator seeds; and over generator seeds."
-    if not torch.is_tensor(runs): runs = torch.stack([torch.stack(list(of)) for of in runs])
+    runs = torch.as_tensor(runs)
     figures, over = accuracy_figures(split, runs.mean(0)), accuracy_figures(split, runs.mean(1))
     if len(runs) == 1: return figures
     return figures | dict(over_generator_seeds={k: over[k] for k in ('accuracy', 'many', 'medium', 'few')})

@@ -17,7 +17,7 @@ from .cbdm import cbdm_for
 from .classifiers import (CrossEntropy, accuracy_over_generators, class_accuracy, classifier_settings, features,
                               logits, spread, train_classifier)
 from .core import InputError, default_device, in_parallel, load_json, save_json
-from .data import ImageSet, Split, group_of, load_split
+from .data import ImageSet, Split, load_split
 from .diffusion import ddpm_loss, draw_samples, generator_settings, sample, train_generator, with_sampler
 from .filtering import FILTERS, AIDLoss, fill_classes, filter_report
 from .metrics import METRICS, _mean, class_figures, flat
@@ -125,20 +125,19 @@ EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers,
                    ladder=_ladder, filters=_filters, amounts=_amounts)
 
 # %% ../nbs/71_experiments.ipynb #7fb0f737
-def _judge(split, preset, out):
-    settings = classifier_settings(split, preset)
-    return train_classifier(split, split.full, settings=settings, path=Path(out)/'classifiers/oracle-0.safetensors')
-
-def _phi0(split, preset, out):
-    settings = classifier_settings(split, preset)
-    return train_classifier(split, split.train, settings=settings, path=Path(out)/'classifiers/ce-0.safetensors')
+def _reference(split, preset, out, row):
+    "The classifier of all real images (`oracle`), which judges, or that of the long-tailed ones (`ce`): phi_0."
+    return train_classifier(split, split.full if row == 'oracle' else split.train,
+                            settings=classifier_settings(split, preset),
+                            path=Path(out)/f'classifiers/{row}-0.safetensors')
 
 def _less_head(split, share):
     "`split` with a share of the images of classes with 20 or more; at 0 without those classes."
     few = torch.tensor(split.groups['few'])
-    kept = torch.cat([(split.train.labels == c).nonzero()[:round(n * (share if group_of(n) != 'few' else 1)), 0]
-                      for c, n in enumerate(split.counts)])
-    if share: return replace(split, train=split.train[kept], full=None)
+    if share:
+        kept = [(split.train.labels == c).nonzero()[:n if c in few else round(n * share), 0]
+                for c, n in enumerate(split.counts)]
+        return replace(split, train=split.train[torch.cat(kept)], full=None)
     def only(s):
         s = s[torch.isin(s.labels, few)]
         return replace(s, labels=torch.searchsorted(few, s.labels))
@@ -153,7 +152,7 @@ def generator_for(data:str,       # as `load_split` takes it
                  ):
     "The generator of a recipe and a seed, trained now if it has not been; and the split it was trained on."
     split = load_split(data, recipe.imbalance_factor)
-    phi0 = _phi0(split, preset, out) if recipe.aid else None
+    phi0 = _reference(split, preset, out, 'ce') if recipe.aid else None
     if recipe.head != 1: split = _less_head(split, recipe.head)
     settings = generator_settings(split, preset)
     steps, start = round(settings.steps * recipe.length), None
@@ -170,7 +169,7 @@ def measure(data:str, preset:str, recipe:Recipe, seed:int, draws:list, out:Path)
     "Rows of one generator: its recipe, seed, way to draw, and figures by group of classes."
     base = load_split(data)
     per_class = min(max(base.test.counts(base.num_classes)), study_settings(base, preset)['sampling']['per_class'])
-    judge = _judge(base, preset, out)
+    judge = _reference(base, preset, out, 'oracle')
     space = (lambda x: features(judge, x)) if base.photographs else flat
     labels = torch.arange(base.num_classes).repeat_interleave(per_class)
     paths = [Path(out)/'rows'/f'{recipe.name}@{seed} {draw.name}.json' for draw in draws]
@@ -192,27 +191,26 @@ def _fill(split, preset, what, seed, data, out):
     if not what.recipe: return (split.full if what.full else split.train), None
     pipe, own = generator_for(data, preset, what.recipe, seed, out)
     number = torch.tensor([split.class_names.index(n) for n in own.class_names])   # of the generator's classes
-    phi, judge = _phi0(split, preset, out), _judge(split, preset, out)
-    settings, of = study_settings(split, preset)['sampling'], lambda x: features(phi, x)
-    how = dict(guidance=settings['guidance'][what.recipe.method], steps=settings['steps'])
-    flt = FILTERS[what.filter](phi).fit(of(split.train.images), split.train.labels)
-    pool = draw_samples(pipe, own, settings['per_class'], Path(out)/'samples'/f'{what.recipe.name}@{seed}.safetensors',
+    phi, oracle = (_reference(split, preset, out, row) for row in ('ce', 'oracle'))
+    of, judge = lambda x: features(phi, x), lambda x: logits(oracle, x)
+    settings = study_settings(split, preset)
+    sampling = settings['sampling']
+    how = dict(guidance=sampling['guidance'][what.recipe.method], steps=sampling['steps'])
+    pool = draw_samples(pipe, own, sampling['per_class'], Path(out)/'samples'/f'{what.recipe.name}@{seed}.safetensors',
                         seed, **how)
-    pool = replace(pool, labels=number[pool.labels])
+    report = filter_report(split, replace(pool, labels=number[pool.labels]), of, FILTERS[what.filter](phi), judge)
     def more(labels, first):
         labels = labels[torch.isin(labels, number)]
-        own_labels = torch.tensor([number.tolist().index(c) for c in labels.tolist()], dtype=torch.long)
-        s = ImageSet.generated(sample(pipe, own_labels, seed, first=first, **how), labels)
-        return s, flt.keep(of(s.images), s.labels)
+        s = ImageSet.generated(sample(pipe, torch.searchsorted(number, labels), seed, first=first, **how), labels)
+        return s, report.filter.keep(of(s.images), s.labels)
     few, wanted = split.groups['few'], round(what.target * max(split.counts))
     target = [0 if what.only_few and c not in few else wanted for c in range(split.num_classes)]
-    keep = flt.keep(of(pool.images), pool.labels)
-    filled = fill_classes(split, pool, keep, target, more, study_settings(split, preset)['rounds'])
+    filled = fill_classes(split, report.samples, report.kept, target, more, settings['rounds'])
     used = filled.data[filled.data.synthetic]
-    report = filter_report(split, pool[torch.isin(pool.labels, torch.tensor(few))], of, flt, lambda x: logits(judge, x))
-    kept = class_figures(split, used.images, used.labels, judge=lambda x: logits(judge, x))['few']
+    kept = class_figures(split, used.images, used.labels, judge=judge)['few']
     return filled.data, dict(
-        report.figures(), accepted=sum(filled.accepted[c] for c in few) / sum(filled.generated[c] for c in few),
+        report.figures(torch.isin(report.samples.labels, torch.tensor(few))),
+        accepted=sum(filled.accepted[c] for c in few) / sum(filled.generated[c] for c in few),
         missing=sum(filled.missing.values()), rounds=filled.rounds,
         **{k: kept[k] for k in ('class_consistency', 'recall', 'diversity', 'memorised')})
 
@@ -222,16 +220,17 @@ def classify(data:str, preset:str, what:TrainingSet, seed:int, learners:list, ou
     split = load_split(data)
     settings = classifier_settings(split, preset)
     paths = [Path(out)/'rows'/f'{what.name}@{seed} {learner.name}.json' for learner in learners]
-    if not all(p.exists() for p in paths): images, made = _fill(split, preset, what, seed, data, out)
+    if not all(p.exists() for p in paths):
+        images, made = _fill(split, preset, what, seed, data, out)
+        few, left_out = split.groups['few'], split.left_out
     for learner, path in zip(learners, paths):
         if not path.exists():
             nets = [train_classifier(split, images, learner.loss(settings.augment), settings, s)
                     for s in CLASSIFIER_SEEDS]
             on = lambda part: torch.stack([class_accuracy(n, part, split.num_classes) for n in nets])
-            few = split.groups['few']
             save_json(path, dict(training_set=what.name, learner=learner.name, seed=seed, made=made,
                                  accuracies=on(split.test).tolist(),
-                                 validation_few=on(split.left_out)[:, few].mean(1).tolist() if few else None))
+                                 validation_few=on(left_out)[:, few].mean(1).tolist() if few else None))
     return [load_json(path) for path in paths]
 
 def _over_generators(split, what, learner, rows):
@@ -278,8 +277,7 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`
         usual = Draw(sampling_steps=settings['sampling']['steps'])
         plan = EXPERIMENTS[name](usual)
         say(f'{name}: {sum(map(len, plan.values()))} rows, {len(seeds)} seeds of the generators')
-        _judge(split, preset, out)
-        _phi0(split, preset, out)
+        for row in 'oracle', 'ce': _reference(split, preset, out, row)
         recipes = dict.fromkeys(r for what in plan if (r := getattr(what, 'recipe', what)))
         for fine_tuned in False, True:
             in_parallel(_train, [(data, preset, r, seed, out) for r in recipes if r.fine_tuned == fine_tuned
@@ -288,7 +286,8 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`
                 for seed in (seeds if getattr(what, 'recipe', what) else seeds[:1])]
         found = {what: [] for what in plan}     # what -> a list of rows for each seed
         for job, rows in zip(jobs, in_parallel(_rows, jobs, workers, name)): found[job[2]].append(rows)
-        if recipes.keys() == plan.keys(): rows = [row for what in plan for rows in found[what] for row in rows]
+        if all(isinstance(what, Recipe) for what in plan):
+            rows = [row for what in plan for rows in found[what] for row in rows]
         else: rows = [_over_generators(split, what, learner, of) for what, learners in plan.items()
                       for learner, of in zip(learners, zip(*found[what]))]
         result = dict(schema=1, experiment=name, data=split.name, split_sha256=split.sha256, settings=settings,

@@ -34,7 +34,7 @@ def class_balls(real_features:torch.Tensor, # (N, D) of real training images
     if scope not in SCOPES: raise InputError(f'unknown scope {scope!r}: it is one of {", ".join(SCOPES)}')
     n = torch.bincount(real_labels).float()
     if (n == 0).any(): raise InputError(f'class {int((n == 0).nonzero()[0])} has no real image to judge by')
-    mine = [real_features[real_labels == c] for c in range(len(n))]
+    mine = _by_class(real_features, real_labels)
     center = torch.stack([f.mean(0) for f in mine])
     d_f = torch.stack([torch.stack([d.max() for _, d in distances(f, f)]).max() for f in mine]).to(center)
     pooled = (n * d_f)[n > 1].sum() / n[n > 1].sum().clamp(min=1)
@@ -50,6 +50,8 @@ def id_aid_ood(features:torch.Tensor,      # (M, D) of generated images
               ) -> torch.Tensor:           # (M,) 0 for ID, 1 for AID, 2 for OOD; OOD too if a feature is not finite
     "DiffuLT's three kinds of generated images (Shao et al. 2024, sec. 3.3)."
     return torch.as_tensor(_kind(_relative(features, labels, *class_balls(real_features, real_labels, scope))))
+
+def _by_class(features, labels): return [features[labels == c] for c in range(int(labels.max()) + 1)]
 
 def _relative(features, labels, center, d_f):
     "Distance to the class mean in units of d_f; where d_f is 0, only the image itself is at distance 0."
@@ -102,7 +104,7 @@ class NearestPrototype(Filter):
     "Keeps a sample nearer to the mean of its class than to any other's. The score is the ratio of the two distances."
     threshold = 1.
     def fit(self, real_features, real_labels):
-        self.means = class_balls(real_features, real_labels)[0]
+        self.means = torch.stack([f.mean(0) for f in _by_class(real_features, real_labels)])
         return self
     def score(self, features, labels):
         d = torch.cdist(features.nan_to_num(), self.means)
@@ -132,42 +134,38 @@ class Confidence(Filter):
         p = self.head(features.nan_to_num()).softmax(1).gather(1, labels[:, None])[:, 0]
         return torch.where(_finite(features), 1 - p, 1.)
 
-class InsideManifold(Filter):
+class _NearOwnClass(Filter):
+    "A filter that asks how near a sample is to the real images of its own class; infinitely far if it is not finite."
+    def score(self, features, labels):
+        out, finite = torch.full((len(labels),), math.inf), _finite(features)
+        for c in range(len(self.real)):
+            mine = ((labels == c) & finite).nonzero()[:, 0]
+            if len(mine): out[mine] = self.score_of(c, features[mine]).to(out)
+        return out
+
+class InsideManifold(_NearOwnClass):
     "Keeps what lies within the k-nearest-neighbour ball of a real image of its class. Score: distance over radius."
     threshold = 1.
     def __init__(self, k:int=5): self.k = k
     def fit(self, real_features, real_labels):
-        self.real = []
-        for c in range(int(real_labels.max()) + 1):
-            x = real_features[real_labels == c]
-            k = min(self.k, len(x) - 1)      # a class of k images or fewer: its farthest neighbour
-            self.real.append((x, nearest(x, x, k + 1)[0][:, k].clamp(min=torch.finfo(x.dtype).tiny)))
+        self.real = _by_class(real_features, real_labels)
+        ks = [min(self.k, len(x) - 1) for x in self.real]   # a class of k images or fewer: its farthest neighbour
+        self.radius = [nearest(x, x, k + 1)[0][:, k].clamp(min=torch.finfo(x.dtype).tiny) for x, k in zip(self.real, ks)]
         return self
-    def score(self, features, labels):
-        out = torch.full((len(labels),), math.inf)
-        for c, (x, radius) in enumerate(self.real):
-            mine = ((labels == c) & _finite(features)).nonzero()[:, 0]
-            if len(mine):
-                ratio = [(d / radius).min(1).values for _, d in distances(features[mine], x)]
-                out[mine] = torch.cat(ratio).to(out)
-        return out
+    def score_of(self, c, features):
+        return torch.cat([(d / self.radius[c]).min(1).values for _, d in distances(features, self.real[c])])
 
-class Band(Filter):
+class Band(_NearOwnClass):
     """Keeps what is neither too far from the training images of its class nor nearly a copy of one. Score: the distance
     to the nearest of them over what is usual among themselves (the median; for a single image that of all classes)."""
     def __init__(self, low:float=.5, high:float=1.5): self.low, self.high = low, high
     def fit(self, real_features, real_labels):
-        self.real = [real_features[real_labels == c] for c in range(int(real_labels.max()) + 1)]
+        self.real = _by_class(real_features, real_labels)
         usual = [nearest(x, x, 2)[0][:, 1] if len(x) > 1 else x.new_zeros(0) for x in self.real]
         pooled = torch.cat(usual).median() if any(map(len, usual)) else torch.tensor(1.)
         self.usual = [u.median() if len(u) else pooled for u in usual]
         return self
-    def score(self, features, labels):
-        out = torch.full((len(labels),), math.inf)
-        for c, (x, usual) in enumerate(zip(self.real, self.usual)):
-            mine = ((labels == c) & _finite(features)).nonzero()[:, 0]
-            if len(mine): out[mine] = (nearest(features[mine], x)[0][:, 0] / usual).to(out)
-        return out
+    def score_of(self, c, features): return nearest(features, self.real[c])[0][:, 0] / self.usual[c]
     def keep(self, features, labels):
         score = self.score(features, labels)
         return (self.low <= score) & (score <= self.high)
@@ -227,10 +225,9 @@ class FilterReport:
 
     def table(self) -> FigureTable: # a row for each class, commonest first
         "The figures of each class."
-        order = sorted(range(self.split.num_classes), key=lambda c: -self.split.counts[c])
         return FigureTable({'class': self.split.class_names[c], 'training images': self.split.counts[c],
                             **{k.replace('_', ' '): v for k, v in self.figures(self.samples.labels == c).items()}}
-                           for c in order)
+                           for c in tail_classes(self.split, self.split.num_classes))
 
     def figure(self, classes=None, n:int=8): # classes: the four rarest if None; n: samples of a kind
         "Histogram of distances, and for some classes samples of each kind above their nearest training image."
@@ -240,15 +237,14 @@ class FilterReport:
         top, below = fig.subfigures(2, 1, height_ratios=(2.2, .95*len(classes)))
         plot_kinds(self.relative, top.subplots())
         axes = below.subplots(len(classes), 3, squeeze=False)
-        train = [self.split.train.of_class(c).images for c in range(self.split.num_classes)]
         for row, c in zip(axes, classes):
             for kind, ax in enumerate(row):
                 mine = ((self.samples.labels == c) & (self.kinds == kind)).nonzero()[:, 0]
                 ax.set_axis_off()
                 title = f'{self.split.class_names[c]}: {KINDS[kind]} {len(mine)}'
                 if len(mine):
-                    pairs = torch.cat([self.samples.images[mine[:n]], train[c][self.nearest_real[mine[:n]]]])
-                    show_images(pairs, columns=min(n, len(mine)), ax=ax)
+                    real = self.split.train.of_class(c).images[self.nearest_real[mine[:n]]]
+                    show_images(torch.cat([self.samples.images[mine[:n]], real]), columns=min(n, len(mine)), ax=ax)
                     if self.right is not None: title += f', {self.right[mine].float().mean():.0%} of their class'
                 ax.set_title(title, fontsize=7, loc='left')
         return fig

@@ -200,15 +200,15 @@ class _Study:
         flt = ltnb.filtering.FILTERS[self.settings['filters'][key]](self.phi0())
         r = ltnb.filtering.filter_report(self.split, self.samples(name, g), self.phi(), flt, self.judge())
         if self.marks and key != 'none':
-            tensors, about = ltnb.core.load_tensors(self.file('samples', name, g))
-            mine = marks_for(self.marks, about, len(tensors['labels']))
+            _, about = ltnb.core.load_tensors(self.file('samples', name, g))
+            mine = marks_for(self.marks, about, len(r.samples))
             r.kept = r.kept & (mine >= 0) | (mine > 0)
             r.rule += f', {int((mine != 0).sum())} by hand'
         return r
 
-    def filled(self, name, key, g):
+    def filled(self, name, key, g, report=None): # report: that of the filter, where it has been made already
         "The training set filled up with samples of a generator that pass filter `key`."
-        r, phi, pipe = self.filter_report(name, key, g), self.phi(), self.generator(name, g)
+        r, phi, pipe = report or self.filter_report(name, key, g), self.phi(), self.generator(name, g)
         def more(labels, first):
             s = ltnb.data.ImageSet.generated(
                 ltnb.diffusion.sample(pipe, labels, g, first=first, **self.drawing(name)), labels)
@@ -216,14 +216,14 @@ class _Study:
         return ltnb.filtering.fill_classes(self.split, r.samples, r.kept, more=more, rounds=self.settings['rounds'],
                                            path=self.file('filled', f'{name}+{key}', g))
 
-    def accuracies(self, row, g, seed): # (num_classes,)
+    def accuracies(self, row, g, seed) -> list: # of each class
         _, name, key, kind = CLASSIFIERS[row]
         data = (self.filled(name, key, g).data if name else self.split.full if row == 'oracle' else self.split.train)
         augment = self.settings['classifier']['augment']
         loss = dict(ce=lambda: ltnb.classifiers.CrossEntropy(augment), sau=lambda: ltnb.sau.SAULoss(self.split),
                     weighted=lambda: ltnb.classifiers.CrossEntropy(augment, self.settings['omega']))[kind]()
         return ltnb.classifiers.class_accuracy(self.net(data, loss, row, g if name else None, seed), self.split.test,
-                                               self.split.num_classes)
+                                               self.split.num_classes).tolist()
 
     def figures(self, name, g):
         "How good the samples of a generator are."
@@ -235,7 +235,8 @@ class _Study:
     def filter_results(self, name, key):
         "What a filter does to the samples of the first generator seed, for results.json."
         g = self.generator_seeds[0]
-        r, filled = self.filter_report(name, key, g), self.filled(name, key, g)
+        r = self.filter_report(name, key, g)
+        filled = self.filled(name, key, g, r)
         return dict(generator=name, rule=r.rule, drawn=sum(filled.generated), rounds=filled.rounds,
                     missing=sum(filled.missing.values()), **r.figures(), histogram=_histogram(r.relative))
 
@@ -243,7 +244,7 @@ class _Study:
         "An `InputError` if some were made on samples that this study does not have."
         abouts = [ltnb.core.load_tensors(self.file('samples', name, g))[1]
                   for name in GENERATORS for g in self.generator_seeds]
-        for e in self.marks or ():
+        for e in self.marks:
             if not any(_is_of(e, about) for about in abouts):
                 raise ltnb.core.InputError(f'the marks of {e["generator"]} are of other samples than this study has: '
                                            'another generator, seed or sampler')
@@ -265,7 +266,8 @@ class _Study:
                 plan |= {('accuracies', row, g, s): [('filled', name, key, g)] for s in self.seeds}
         for name in GENERATORS:
             for key in [k for k in self.settings['filters'] if k != 'none']:
-                plan['filter_results', name, key] = [('filled', name, key, seeds[0]), ('samples', name, seeds[0]), *checked]
+                plan['filter_results', name, key] = [('filled', name, key, seeds[0]), ('samples', name, seeds[0]),
+                                                     *checked]
         return plan
 
 _RESULTS = ('figures', 'accuracies', 'filter_results')      # the parts of which more than a file is wanted

@@ -308,8 +308,7 @@ def _from_folder(split, folder):
     samples, about, found = {}, {}, {}
     for f in files:
         tensors, was = load_tensors(f)
-        y = tensors['labels']
-        samples[f.stem] = ImageSet(tensors['images'], y, torch.ones(len(y), dtype=torch.bool))
+        samples[f.stem] = ImageSet.generated(tensors['images'], tensors['labels'])
         about[f.stem] = was | dict(generator=str(folder/'generators'/f.stem))
     for row, data in ('ce', split.train), ('oracle', split.full):
         path = folder/'classifiers'/f'{row}-0.safetensors'
