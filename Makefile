@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.made
 RUN    := runs/digits
 REVEAL := https://unpkg.com/reveal.js@4.0.2
-OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 50_widgets.ipynb 60_reading_group.ipynb 70_study.ipynb 71_experiments.ipynb 90_cli.ipynb index.ipynb
+OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 05_rebalancing.ipynb 50_widgets.ipynb 60_reading_group.ipynb 70_study.ipynb 71_experiments.ipynb 90_cli.ipynb index.ipynb
 
 .PHONY: help run test lab export readme outputs record slides clean
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ help:
 	@echo 'make lab      JupyterLab on the notebooks'
 	@echo 'make export   after an edit in nbs/: clean the notebooks, write the package and README.md'
 	@echo 'make outputs  execute all notebooks, to commit what they show'
-	@echo 'make record   the study and the experiments with several seeds (four hours), behind the figures with spread'
+	@echo 'make record   the study and the experiments with several seeds (five hours), behind the figures with spread'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
 	@echo 'make clean    delete .venv (runs/ stays)'
 
@@ -50,7 +50,7 @@ outputs: run
 
 record: $(STAMP)
 	@$(BIN)/ltnb study --data digits --seeds 0,1,2,3,4 --generator-seeds 0,1,2 --out runs/digits-3x5
-	@$(BIN)/ltnb experiment collapse cbdm samplers filters ladder amounts
+	@$(BIN)/ltnb experiment collapse cbdm samplers filters ladder amounts classifiers sau adjusted noise
 	@cp runs/experiments-digits/experiments/*.json nbs/recorded/
 	@$(BIN)/python -c "from ltnb.core import *; r = load_json('runs/digits-3x5/results.json'); del r['pictures']; save_json('nbs/recorded/digits.json', r)"
 

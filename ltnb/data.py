@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GROUPS', 'GROUP_COLORS', 'SUBSETS', 'TORCHVISION', 'SOURCES', 'long_tail_counts', 'group_of', 'ImageSet', 'to_float',
            'to_uint8', 'batch_indices', 'Split', 'show_images', 'plot_counts', 'show_class', 'thin_out', 'digits',
-           'from_torchvision', 'from_folder', 'load_split']
+           'from_torchvision', 'from_folder', 'from_lists', 'load_split']
 
 # %% ../nbs/01_data.ipynb #ebb317f9
 from dataclasses import dataclass
@@ -279,7 +279,37 @@ def from_folder(root:str|Path):
     return train, test, names
 
 # %% ../nbs/01_data.ipynb #91150d44
-SOURCES = 'digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, folder:ROOT'
+def _read_list(root, file, size):
+    from PIL import Image, ImageOps
+    pixels, labels, names = [], [], {}
+    for n, line in enumerate(progress(file.read_text().splitlines(), f'reading {file.name}', unit='image'), 1):
+        path, _, label = line.rpartition(' ')
+        if not (path and label.isdigit()): raise InputError(f'{file}:{n}: expected "PATH CLASS_NUMBER", not {line!r}')
+        try:
+            with Image.open(root/path) as im:
+                square = ImageOps.fit(im.convert('RGB'), (size, size), Image.Resampling.BOX)
+        except (OSError, SyntaxError) as e:
+            raise InputError(f'{root/path} (line {n} of {file.name}) cannot be read: {e}') from e
+        pixels.append(np.asarray(square))
+        labels.append(int(label))
+        names[int(label)] = Path(path).parent.name
+    if not pixels: raise InputError(f'{file} is empty')
+    return ImageSet(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)), names
+
+def from_lists(root:str|Path,
+               name:str,    # of the lists: ROOT/NAME_train.txt and ROOT/NAME_test.txt, paths relative to ROOT
+               size:int     # pixels a side
+              ):
+    "Images from list files such as those of ImageNet-LT (Liu et al. 2019), cut to squares of one size."
+    files = [Path(root)/f'{name}_{part}.txt' for part in ('train', 'test')]
+    for f in files:
+        if not f.is_file(): raise InputError(f'{f} is missing: a list with a path and a class number on each line')
+    (train, names), (test, _) = (_read_list(Path(root), f, size) for f in files)
+    return train, test, [names.get(c, str(c)) for c in range(max(names) + 1)]
+
+# %% ../nbs/01_data.ipynb #01287484
+SOURCES = ('digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, imagenet_lt64:ROOT '
+           '(or another number of pixels), folder:ROOT')
 
 def load_split(data:str='digits',              # `digits`, `mnist:ROOT`, `cifar10:ROOT` …, `folder:ROOT`
                imbalance_factor:float=None,    # R; digits 20, the standard sets 100, a folder as it is
@@ -291,9 +321,12 @@ def load_split(data:str='digits',              # `digits`, `mnist:ROOT`, `cifar1
     name, _, root = str(data).partition(':')
     if name == 'digits' and not root: train, test, names = digits()
     elif name in TORCHVISION and root: train, test, names = from_torchvision(name, root, download)
+    elif name.startswith('imagenet_lt') and name[11:].isdigit() and root:
+        train, test, names = from_lists(root, 'ImageNet_LT', int(name[11:]))
     elif name == 'folder' and root: train, test, names = from_folder(root)
     else: raise InputError(f'unknown data set {data!r}: it is one of {SOURCES}')
-    if profile is None: profile = 'natural' if name == 'folder' and imbalance_factor is None else 'exp'
+    as_it_is = name == 'folder' or name.startswith('imagenet_lt')
+    if profile is None: profile = 'natural' if as_it_is and imbalance_factor is None else 'exp'
     if profile == 'natural' and imbalance_factor is not None:
         raise InputError('the natural profile takes the classes as they are: leave the imbalance factor out, '
                          'or give another profile')

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PRESETS', 'FEATURES', 'DRAWN', 'GENERATORS', 'CLASSIFIERS', 'LADDER', 'study_settings', 'study_folder', 'png',
            'save_marks', 'load_marks', 'marks_for', 'run_study', 'generator_figures', 'versions', 'machine',
-           'accuracy_table', 'rarest_group', 'generator_table', 'as_text', 'gap_recovered', 'report', 'run_notebooks']
+           'accuracy_table', 'gain_over', 'rarest_group', 'generator_table', 'as_text', 'gap_recovered', 'gain_table',
+           'report', 'run_notebooks']
 
 # %% ../nbs/70_study.ipynb #05deabf9
 import base64, html, io, json, os, platform, shutil, time
@@ -31,8 +32,10 @@ def study_settings(split,
                     paper=dict(per_class=largest * 3 // 2, steps=50, guidance=dict(ddpm=.8, cbdm=1.6)))  # CBDM's README
     if preset not in sampling:
         raise ltnb.core.InputError(f'unknown preset {preset!r}: it is one of {", ".join(PRESETS)}')
+    sau, learner = ltnb.sau.sau_settings(split, preset)
     return dict(preset=preset, generator=asdict(ltnb.diffusion.generator_settings(split, preset)),
-                classifier=asdict(ltnb.classifiers.classifier_settings(split, preset)), sampling=sampling[preset],
+                classifier=asdict(ltnb.classifiers.classifier_settings(split, preset)),
+                sau=dict(classifier=asdict(sau), **asdict(learner)), sampling=sampling[preset],
                 cbdm=dict(tau=1., gamma=.25, prior='train'), aid=dict(alpha=.1, relative=True), omega=.3,
                 filters=dict(none='none', diffult='diffult', filter='neighbours'), rounds=1 if preset == 'tiny' else 3,
                 metrics=dict(k=5, features=features or ('ce' if photographs else 'pixels'),
@@ -137,19 +140,30 @@ def marks_for(entries:list, # as `load_marks` gives them
 
 # %% ../nbs/70_study.ipynb #b62eb99d
 GENERATORS = ('ddpm', 'cbdm', 'cbdm+aid')
-# classifier -> what it is trained on, in words; the generator and the filter of its synthetic images; its loss
+# classifier -> what it is trained on, in words; the generator and the filter of its synthetic images; how it learns
 CLASSIFIERS = {
-    'ce':                         ('real', None, None, 'ce'),
-    'ce+ddpm':                    ('real + DDPM', 'ddpm', 'none', 'ce'),
-    'ce+cbdm':                    ('real + CBDM', 'cbdm', 'none', 'ce'),
-    'ce+cbdm+diffult':            ('real + CBDM less OOD', 'cbdm', 'diffult', 'ce'),
-    'ce+cbdm+filter':             ('real + filtered CBDM', 'cbdm', 'filter', 'ce'),
-    'ce+cbdm+filter+weight':      ('real + filtered CBDM', 'cbdm', 'filter', 'weighted'),
-    'ce+cbdm+aid':                ('real + CBDM with L_AID', 'cbdm+aid', 'none', 'ce'),
-    'ce+cbdm+aid+diffult':        ('real + CBDM with L_AID less OOD', 'cbdm+aid', 'diffult', 'ce'),
-    'ce+cbdm+aid+diffult+weight': ('real + CBDM with L_AID less OOD', 'cbdm+aid', 'diffult', 'weighted'),
-    'sau':                        ('real + filtered CBDM', 'cbdm', 'filter', 'sau'),
-    'oracle':                     ('all real images of the balanced set', None, None, 'ce')}
+    'ce':                         ('real', None, None, dict()),
+    'ce-wide':                    ('real', None, None, dict(wide=True)),       # only where SAU has another network
+    'cb':                         ('real', None, None, dict(method='cb')),
+    'focal':                      ('real', None, None, dict(method='focal')),
+    'ldam':                       ('real', None, None, dict(method='ldam')),
+    'la':                         ('real', None, None, dict(method='la')),
+    'ce+adjusted':                ('real', None, None, dict(tau=1.)),
+    'crt':                        ('real', None, None, dict(method='crt')),
+    'ce+ddpm':                    ('real + DDPM', 'ddpm', 'none', dict()),
+    'ce+cbdm':                    ('real + CBDM', 'cbdm', 'none', dict()),
+    'ce+cbdm+diffult':            ('real + CBDM less OOD', 'cbdm', 'diffult', dict()),
+    'ce+cbdm+filter':             ('real + filtered CBDM', 'cbdm', 'filter', dict()),
+    'ce+cbdm+filter+weight':      ('real + filtered CBDM', 'cbdm', 'filter', dict(weighted=True)),
+    'la+cbdm+filter+weight':      ('real + filtered CBDM', 'cbdm', 'filter', dict(method='la', weighted=True)),
+    'crt+cbdm+filter+weight':     ('real + filtered CBDM', 'cbdm', 'filter', dict(method='crt', weighted=True)),
+    'ce+cbdm+aid':                ('real + CBDM with L_AID', 'cbdm+aid', 'none', dict()),
+    'ce+cbdm+aid+diffult':        ('real + CBDM with L_AID less OOD', 'cbdm+aid', 'diffult', dict()),
+    'ce+cbdm+aid+diffult+weight': ('real + CBDM with L_AID less OOD', 'cbdm+aid', 'diffult', dict(weighted=True)),
+    'sau':                        ('real + filtered CBDM', 'cbdm', 'filter', dict(method='sau')),
+    'sau-unaware':                ('real + filtered CBDM', 'cbdm', 'filter', dict(method='sau', aware=False)),
+    'sau+adjusted':               ('real + filtered CBDM', 'cbdm', 'filter', dict(method='sau', tau=.5)),
+    'oracle':                     ('all real images of the balanced set', None, None, dict())}
 
 # DiffuLT's table 9: classifier -> what it adds to the one before
 LADDER = {'ce': 'real', 'ce+cbdm': '+ generated', 'ce+cbdm+aid': '+ $L_{AID}$', 'ce+cbdm+aid+diffult': '+ filter',
@@ -165,19 +179,34 @@ class _Study:
         "Where a part is kept; those of the first generator seed have plain names."
         return self.out/kind/(name + f'@{g}' * (g not in (None, self.generator_seeds[0])) + ending)
 
-    def net(self, data, loss, row, g, seed):
-        return ltnb.classifiers.train_classifier(self.split, data, loss,
-            ltnb.classifiers.classifier_settings(self.split, self.preset), seed,
-            self.file('classifiers', row, g, f'-{seed}.safetensors'))
+    def learner(self, row): # a `Learner` and its settings
+        from dataclasses import replace
+        how = dict(CLASSIFIERS[row][3])
+        settings, sau = ltnb.sau.sau_settings(self.split, self.preset)
+        if how.get('method') == 'sau': return replace(sau, **how), settings
+        if not how.pop('wide', False): settings = ltnb.classifiers.classifier_settings(self.split, self.preset)
+        omega = self.settings['omega'] if how.pop('weighted', False) else 1.
+        return ltnb.sau.Learner(omega=omega, **how), settings
 
-    def phi0(self): return self.net(self.split.train, None, 'ce', None, self.seeds[0])
+    def first(self, row): # the row whose classifier this one goes on from, or None
+        learner, settings = self.learner(row)
+        return learner.first and next(r for r in CLASSIFIERS if CLASSIFIERS[r][1:3] == CLASSIFIERS[row][1:3]
+                                      and r != 'oracle' and self.learner(r) == (learner.first, settings))
+
+    def net(self, data, row, g, seed):
+        learner, settings = self.learner(row)
+        first = self.first(row) and self.net(data, self.first(row), g, seed)
+        return learner.train(self.split, data, settings, seed, self.file('classifiers', row, g, f'-{seed}.safetensors'),
+                             first)
+
+    def phi0(self): return self.net(self.split.train, 'ce', None, self.seeds[0])
     def phi(self):
         net = self.phi0()
         return lambda images: ltnb.classifiers.features(net, images)
 
     def judge(self): # images -> logits, by a classifier of all real images; None where they are not known
         if self.split.full is None: return None
-        net = self.net(self.split.full, None, 'oracle', None, self.seeds[0])
+        net = self.net(self.split.full, 'oracle', None, self.seeds[0])
         return lambda images: ltnb.classifiers.logits(net, images)
 
     def generator(self, name, g):
@@ -216,14 +245,12 @@ class _Study:
         return ltnb.filtering.fill_classes(self.split, r.samples, r.kept, more=more, rounds=self.settings['rounds'],
                                            path=self.file('filled', f'{name}+{key}', g))
 
-    def accuracies(self, row, g, seed) -> list: # of each class
-        _, name, key, kind = CLASSIFIERS[row]
+    def accuracies(self, row, g, seed) -> tuple: # of each class in percent; expected calibration error
+        _, name, key, _ = CLASSIFIERS[row]
         data = (self.filled(name, key, g).data if name else self.split.full if row == 'oracle' else self.split.train)
-        augment = self.settings['classifier']['augment']
-        loss = dict(ce=lambda: ltnb.classifiers.CrossEntropy(augment), sau=lambda: ltnb.sau.SAULoss(self.split),
-                    weighted=lambda: ltnb.classifiers.CrossEntropy(augment, self.settings['omega']))[kind]()
-        return ltnb.classifiers.class_accuracy(self.net(data, loss, row, g if name else None, seed), self.split.test,
-                                               self.split.num_classes).tolist()
+        net, test = self.net(data, row, g if name else None, seed), self.split.test
+        return (ltnb.classifiers.class_accuracy(net, test, self.split.num_classes).tolist(),
+                ltnb.classifiers.calibration_error(ltnb.classifiers.logits(net, test.images), test.labels))
 
     def figures(self, name, g):
         "How good the samples of a generator are."
@@ -254,20 +281,23 @@ class _Study:
         plan, seeds = {}, self.generator_seeds
         drawn = [('samples', name, g) for name in reversed(GENERATORS) for g in seeds]
         for _, *of in drawn: plan['generator', *of] = []
-        for row, (_, name, _, _) in CLASSIFIERS.items():
-            if not name and (row != 'oracle' or self.split.full is not None):
-                plan |= {('accuracies', row, seeds[0], s): [] for s in self.seeds}
+        known = dict(oracle=self.split.full is not None,
+                     **{'ce-wide': self.settings['sau']['classifier'] != self.settings['classifier']})
+        rows = {row: name for row, (_, name, *_) in CLASSIFIERS.items() if known.get(row, True)}
+        after = lambda row, g, s: [('accuracies', first, g, s)] if (first := self.first(row)) else []
+        for row in [row for row, name in rows.items() if not name]:
+            plan |= {('accuracies', row, seeds[0], s): after(row, seeds[0], s) for s in self.seeds}
         for _, *of in drawn: plan |= {('samples', *of): [('generator', *of)], ('figures', *of): [('samples', *of)]}
         checked = [('check_marks',)] if self.marks else []
         for check in checked: plan[check] = drawn
         for row, (_, name, key, _) in CLASSIFIERS.items():
             for g in seeds * bool(name):
                 plan['filled', name, key, g] = [('samples', name, g), *checked]
-                plan |= {('accuracies', row, g, s): [('filled', name, key, g)] for s in self.seeds}
+                plan |= {('accuracies', row, g, s): [('filled', name, key, g), *after(row, g, s)] for s in self.seeds}
         for name in GENERATORS:
             for key in [k for k in self.settings['filters'] if k != 'none']:
-                plan['filter_results', name, key] = [('filled', name, key, seeds[0]), ('samples', name, seeds[0]),
-                                                     *checked]
+                filled = ('filled', name, key, seeds[0])      # where a classifier wants it, too
+                plan['filter_results', name, key] = [('samples', name, seeds[0]), *checked, *[filled] * (filled in plan)]
         return plan
 
 _RESULTS = ('figures', 'accuracies', 'filter_results')      # the parts of which more than a file is wanted
@@ -331,13 +361,21 @@ def run_study(split,                  # a `Split`
                         | _training(study, name) for name in GENERATORS},
             filters={f'{name}+{key}': of('filter_results', name, key) for _, name, key in
                      [part for part in plan if part[0] == 'filter_results']},
-            classifiers={row: dict(ltnb.classifiers.accuracy_over_generators(split, list(filter(None, runs))),
-                                   training_set=CLASSIFIERS[row][0]) for row, runs in rows.items() if any(runs)},
+            classifiers={row: _classifier(study, row, list(filter(None, runs)))
+                         for row, runs in rows.items() if any(runs)},
             pictures=dict(tail=_tail_pictures(split, {n: study.samples(n, generator_seeds[0]) for n in GENERATORS}),
                           kinds=_kinds_pictures(study.filter_report('cbdm', 'diffult', generator_seeds[0]))))
         ltnb.core.save_text(out/'report.html', report(results))
         ltnb.core.save_json(out/'results.json', results)
         return results
+
+def _classifier(study, row, runs): # runs: for each generator seed a list of `accuracies`, one a classifier seed
+    learner, settings = study.learner(row)
+    accuracies, ece = ([[run[i] for run in of] for of in runs] for i in (0, 1))
+    mean = [sum(of) / len(of) for of in zip(*ece)]      # over generator seeds
+    return dict(ltnb.classifiers.accuracy_over_generators(study.split, accuracies), ece=ltnb.classifiers.spread(mean),
+                training_set=CLASSIFIERS[row][0], method=learner.title,
+                network=f'{settings.network} of width {settings.width}')
 
 def _training(study, name):
     training = [study.generator(name, g).training for g in study.generator_seeds]
@@ -394,10 +432,15 @@ def machine(device) -> dict:
 def _pm(s): return '–' if s is None else f'{s["mean"]:.1f} ± {s["std"]:.1f}'
 
 def accuracy_table(results:dict) -> list: # rows of strings, the first is the head
-    "Classifiers by accuracy in percent, mean and standard deviation over seeds."
-    return [['classifier', 'trained on', 'many', 'medium', 'few', 'all']] + [
-        [name, c['training_set'], *(_pm(c[g]) for g in ('many', 'medium', 'few', 'accuracy'))]
-        for name, c in results['classifiers'].items()]
+    "Classifiers by accuracy in percent, mean and standard deviation over seeds, and expected calibration error."
+    return [['classifier', 'trained on', 'many', 'medium', 'few', 'worst class', 'all', 'ECE']] + [
+        [name, c['training_set'], *(_pm(c[g]) for g in ('many', 'medium', 'few', 'worst', 'accuracy')),
+         f"{c['ece']['mean']:.3f}"] for name, c in results['classifiers'].items()]
+
+def gain_over(results:dict, name:str, base:str='ce') -> dict: # as `paired_difference` has it
+    "How much better than `base` classifier `name` is on the rarest group of classes, in points, seed by seed."
+    values = lambda n: results['classifiers'][n][rarest_group(results)]['values']
+    return ltnb.classifiers.paired_difference(values(name), values(base))
 
 def rarest_group(results:dict) -> str:
     "The rarest of 'few', 'medium' and 'many' that has classes in this data set."
@@ -422,6 +465,15 @@ def gap_recovered(results:dict, name:str): # None where there is no oracle
     if 'oracle' not in c or not c['ce']['few']: return None
     few = lambda n: c[n]['few']['mean']
     return (few(name) - few('ce')) / (few('oracle') - few('ce')) if few('oracle') != few('ce') else None
+
+def gain_table(results:dict) -> list: # rows of strings, the first is the head
+    "What each classifier gains over cross-entropy on real images: points of accuracy on the rarest group of classes."
+    def row(name, c):
+        d, gap = gain_over(results, name), gap_recovered(results, name)
+        interval = '' if d['low'] is None else f" ({d['low']:+.1f} to {d['high']:+.1f})"
+        return [name, c['method'], f"{d['mean']:+.1f}{interval}", '–' if gap is None else f'{round(100 * gap) + 0} %']
+    return [['classifier', 'how it learns', 'gain', 'of the gap']] + [
+        row(n, c) for n, c in results['classifiers'].items() if n != 'ce']
 
 # %% ../nbs/70_study.ipynb #8611ba6e
 _STYLE = '''\
@@ -486,8 +538,6 @@ def report(results:dict) -> str: # a whole HTML page
         [n, f['rule'], f"{f['generated']:,}", f"{f['kept']:,}", share(f['label_purity_before']),
          share(f['label_purity_after']), f"{f['drawn']:,}", f"{f['missing']:,}"]
         for n, f in results['filters'].items()]
-    gaps = [f'{n} {round(100 * g) + 0} %' for n in results['classifiers']
-            if n not in ('ce', 'oracle') and (g := gap_recovered(results, n)) is not None]
     def draw_ladder(ax):
         rungs = [n for n in LADDER if results['classifiers'][n][rare]]
         points = [results['classifiers'][n][rare] for n in rungs]
@@ -532,9 +582,12 @@ def report(results:dict) -> str: # a whole HTML page
         _strips(results['pictures']['kinds']), _table(purity, 2),
         '<h2>4 · What it is worth to a classifier</h2>', _table(accuracy_table(results), 2),
         '<p class=note>Accuracy in percent on the balanced test set, '
-        f"mean ± standard deviation over {len(results['seeds'])} seeds, last step.</p>",
-        '<p>Share of the gap between cross-entropy and the oracle on few-shot classes that is recovered: '
-        f"{', '.join(gaps)}.</p>" if gaps else '',
+        f"mean ± standard deviation over {len(results['seeds'])} seeds, last step; ECE: expected calibration error, "
+        'how far confidence is from accuracy.</p>',
+        f'<p>Against cross-entropy on the real images alone, on classes with {rare} training images:</p>',
+        _table(gain_table(results), 2),
+        '<p class=note>Points of accuracy, difference seed by seed with the 95 % interval of a paired t-test over '
+        "classifier seeds; and which share of the gap between cross-entropy and the oracle that is.</p>",
         _figure(draw_ladder, "DiffuLT's ladder with CBDM as base, mean and standard deviation. The paper has overall "
                              '38.3, 46.6, 49.7, 50.3 and 51.5 % for these five on CIFAR-100-LT (imbalance factor 100, '
                              'ResNet-32 of width 16); an independent re-run of the last got 49.7 %.', (7, 2.6)),

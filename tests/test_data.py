@@ -1,5 +1,6 @@
 "Splits: the field's counts and subset, every source, and what is said of bad input."
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,3 +129,25 @@ def test_batches_read_each_image_once_an_epoch():
     assert all(sorted(epoch.tolist()) == list(range(7)) for epoch in read)
     assert len({tuple(epoch.tolist()) for epoch in read}) == 5
     assert sorted(batch_indices(3, 9, 0, seed=1).tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_lists_such_as_imagenet_lts(tmp_path):
+    for part, counts in dict(train=(5, 2), test=(3, 3)).items():
+        lines = []
+        for c, n in enumerate(counts):
+            for i in range(n):
+                f = Path(f'{part}/n0{c}/{i}.JPEG')
+                (tmp_path / f).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((30 - 10 * c, 40, 3), 100 * c + 20, np.uint8)).save(tmp_path / f, 'JPEG')
+                lines.append(f'{f} {c}')
+        (tmp_path / f'ImageNet_LT_{part}.txt').write_text('\n'.join(lines) + '\n')
+    split = load_split(f'imagenet_lt16:{tmp_path}')
+    assert split.counts == [5, 2] and split.image_shape == (3, 16, 16) and split.class_names == ['n00', 'n01'] and split.profile == 'natural'
+    assert (split.train.images[0].int() - 20).abs().max() < 4 and (split.train.images[-1].int() - 120).abs().max() < 4 and split.full is None
+    (tmp_path / 'ImageNet_LT_test.txt').write_text('test/n00/0.JPEG 0\ntest/n00/9.JPEG 0\n')
+    with pytest.raises(InputError, match=r'9\.JPEG \(line 2 of ImageNet_LT_test\.txt\) cannot be read'): load_split(f'imagenet_lt16:{tmp_path}')
+    (tmp_path / 'ImageNet_LT_test.txt').write_text('test/n00/0.JPEG zero\n')
+    with pytest.raises(InputError, match='expected "PATH CLASS_NUMBER"'): load_split(f'imagenet_lt16:{tmp_path}')
+    (tmp_path / 'ImageNet_LT_train.txt').unlink()
+    with pytest.raises(InputError, match='ImageNet_LT_train.txt is missing'): load_split(f'imagenet_lt16:{tmp_path}')
+    with pytest.raises(InputError, match='unknown data set'): load_split(f'imagenet_lt:{tmp_path}')

@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 
+import ltnb
 from ltnb.cbdm import CBDMLoss, cbdm_loss
-from ltnb.classifiers import CrossEntropy, ResNet32, SmallNet, build, classifier_settings, spread
+from ltnb.classifiers import (NETWORKS, CrossEntropy, ResNet32, SmallNet, build, calibration_error, classifier_settings, crop_flip, paired_difference,
+                              spread, train_classifier)
 from ltnb.core import InputError, rng
 from ltnb.data import ImageSet, Split, load_split
 from ltnb.diffusion import (SAMPLERS, ddpm_loss, describe, generator_settings, noise_schedule, noisy_batch, sample, train_generator,
                             unet, with_sampler)
 from ltnb.filtering import FILTERS, AIDLoss, DropOOD, NeighbourAgreement, aid_loss, class_balls, fill_classes, filter_report, id_aid_ood
 from ltnb.metrics import bootstrap_interval, class_figures, diversity, frechet_distance, memorised, nearest, prdc
-from ltnb.sau import STRATEGIES, SAULoss, SyntheticAwareContrastiveLoss, cutmix, relabel, sau_views
+from ltnb.rebalancing import METHODS, ClassBalanced, Focal, LogitAdjusted, LDAM, class_weights, train_with
+from ltnb.sau import (STRATEGIES, Learner, Relabelling, SAULoss, SyntheticAwareContrastiveLoss, _operate, auto_augment, blur, cutmix, cutout, distrusted, relabel,
+                      sau_settings, sau_views, separability, turn_hue)
 from ltnb.study import study_settings
 
 
@@ -390,8 +395,6 @@ def test_contrastive_loss_edges():
 
 
 def test_an_interrupted_sau_training_ends_at_the_same_weights(tmp_path):
-    from dataclasses import replace
-    from ltnb.classifiers import classifier_settings, train_classifier
     split = load_split()
     data = split.train + ImageSet(split.full.images[:300], split.full.labels[:300], torch.ones(300, dtype=torch.bool))
     settings = replace(classifier_settings(split, 'tiny'), steps=24)
@@ -429,6 +432,79 @@ def test_views_keep_shape_and_range_and_repeat(channels):
         assert a.shape == x.shape and a.abs().max() <= 1 + 1e-5 and torch.equal(a, b) and not torch.equal(a, c)
 
 
+def test_without_prototypes_the_real_images_alone_vote():
+    z, labels = F.normalize(torch.randn(8, 2, 4, generator=rng(0)), dim=-1).requires_grad_(), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    none, synthetic = torch.zeros(0, 2, 4), torch.arange(8) > 3
+    for strategy in STRATEGIES:
+        assert torch.autograd.grad(SyntheticAwareContrastiveLoss(strategy)(z, labels, synthetic, none), z)[0].isfinite().all()
+        assert relabel(z, labels, torch.ones(8, dtype=torch.bool), none, strategy).max() < 0      # nobody to ask: nobody is trusted
+        alone = SyntheticAwareContrastiveLoss(strategy)(z, labels, torch.ones(8), none)
+        assert alone.isfinite() and torch.autograd.grad(alone, z)[0].isfinite().all()
+    votes = [{int(labels[(z[:4, v] @ z[i, v]).argmax()]) for v in (0, 1)} for i in range(4, 8)]
+    assert [(r >= 0).item() for r in relabel(z, labels, synthetic, none, 'drop')[4:]] == [v == {int(c)} for v, c in zip(votes, labels[4:])]
+
+
+@pytest.mark.parametrize('synthetic', [False, True])
+@pytest.mark.parametrize('kwargs', [dict(strategy=s) for s in STRATEGIES] + [dict(unaware=False), dict(aware=False), dict(prototypes=False)])
+def test_a_batch_of_real_images_only_or_of_synthetic_ones_only_of_two_classes_trains(synthetic, kwargs):
+    split, net = load_split(), SmallNet(1, 10)
+    loss = SAULoss(split, **kwargs)
+    loss.attach(net)
+    loss.start_epoch(net, 0)
+    batch = split.train[split.train.labels < 2][:40]
+    loss(net.train(), replace(batch, synthetic=torch.full((40,), synthetic)), rng(0)).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters()) and net.body[0].weight.grad.norm() > 0
+
+
+def test_relabelling_is_counted_epoch_by_epoch_and_changes_nothing():
+    split = load_split()
+    fake = ImageSet.generated(split.full.images[:300], (split.full.labels[:300] + (torch.arange(300) % 3 == 0)) % 10)   # each third label is wrong
+    data, settings = split.train + fake, replace(classifier_settings(split, 'tiny'), steps=25)
+    record = Relabelling(10)
+    watched = train_classifier(split, data, SAULoss(split, record=record), settings)
+    plain = train_classifier(split, data, SAULoss(split), settings)
+    for a, b in zip(watched.state_dict().values(), plain.state_dict().values()): assert torch.equal(a, b)
+    per_epoch = len(data) // settings.batch_size
+    assert record.shares.shape == (math.ceil(25 / per_epoch), 10) and (record.shares <= 1).all()
+    assert sum(n.sum() for n in record.seen[:2]) <= 2 * 300 and 0 < sum(n.sum() for n in record.distrusted) <= sum(n.sum() for n in record.seen)
+    now = distrusted(watched, SAULoss(split), data)
+    assert not now[~data.synthetic].any() and torch.equal(now, distrusted(watched, SAULoss(split), data)) and watched.training is False
+
+
+def test_separability_of_what_is_apart_and_of_what_is_not():
+    a, b = torch.randn(150, 6, generator=rng(0)), torch.randn(150, 6, generator=rng(1))
+    synthetic = torch.arange(300) >= 150
+    assert .4 < separability(torch.cat([a, b]), synthetic) < .6 and separability(torch.cat([a, b + 5]), synthetic) > .95
+
+
+def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys():
+    split = load_split()
+    assert sau_settings(split, 'small') == (classifier_settings(split, 'small'), Learner('sau'))
+    counts = [500] * 100
+    photographs = replace(split, train=replace(split.train, images=torch.zeros(len(split.train), 3, 32, 32, dtype=torch.uint8)))
+    settings, learner = sau_settings(photographs, 'paper')
+    assert (settings.network, settings.width, settings.optimizer, settings.lr, settings.weight_decay, settings.batch_size) == ('ResNet32', 64, 'SGD', .01, 5e-3, 128)
+    assert (learner.hidden, learner.dim, settings.steps) == (2048, 128, 200 * 1140 // 128)
+    assert study_settings(photographs, 'paper')['classifier']['width'] == 16 and study_settings(photographs, 'paper')['sau']['classifier']['width'] == 64
+
+
+def test_in_bfloat16_the_loss_is_the_same_within_rounding():
+    split, net = load_split(), SmallNet(1, 10)
+    loss = SAULoss(split)
+    loss.attach(net)
+    loss.start_epoch(net, 0)
+    batch = split.train[:80]
+    exact = loss(net.eval(), batch, rng(0))
+    with torch.autocast('cpu', torch.bfloat16): rounded = loss(net, batch, rng(0))
+    assert exact.dtype == rounded.dtype == torch.float32 and 0 < abs(exact - rounded) < .02 * exact
+
+
+@pytest.mark.parametrize('size, share, side', [(8, .25, 2), (28, .25, 7), (32, .5, 16)])
+def test_a_hole_has_the_side_that_it_is_said_to_have(size, share, side):
+    holes = (cutout(torch.ones(200, 1, size, size), rng(0), share) < 0).sum((1, 2, 3))
+    assert holes.max() == side ** 2 and (holes < side ** 2).any()       # clipped at the rim
+
+
 def test_cutmix_keeps_lambda_of_the_image_where_it_is_not_clipped():
     a, b = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
     shares = [cutmix(a, b, .75, rng(i)).mean().item() for i in range(200)]
@@ -449,6 +525,139 @@ def test_generated_images_weigh_omega():
 def test_spread():
     assert spread([1., 3.]) == dict(mean=2., std=math.sqrt(2), values=[1., 3.])
     assert spread([5.])['std'] == 0
+
+
+# ---- views of photographs
+
+@pytest.mark.parametrize('op, m', [('ShearX', .2), ('ShearY', -.1), ('TranslateX', 6.), ('TranslateY', -4.), ('Rotate', 20.), ('Brightness', .4), ('Color', -.4), ('Contrast', .4),
+                                   ('Sharpness', .5), ('Posterize', 5.), ('Solarize', 100.), ('AutoContrast', 0.), ('Equalize', 0.), ('Invert', 0.)])
+def test_operations_of_auto_augment_are_torchvisions(op, m):
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.autoaugment import _apply_op
+    x = F.avg_pool2d(torch.randint(256, (6, 3, 32, 32), generator=rng(0)).float(), 5, 1, 2).to(torch.uint8)
+    ours = _operate(op, x, torch.full((6,), m))
+    theirs = _apply_op(x, op, int(m) if op == 'Posterize' else m, InterpolationMode.NEAREST, None)
+    off = (ours.int() - theirs.int()).abs()
+    if op in ('Contrast', 'AutoContrast'): assert off.max() <= 1             # theirs rounds the mean, or the stretched values, another way
+    elif op.startswith('Shear'): assert (off > 0).float().mean() < .02      # a pixel exactly between two others
+    else: assert off.max() == 0
+    assert op == 'AutoContrast' or (ours != x).float().mean() > .1
+
+
+def test_each_image_has_its_own_policy_and_draw():
+    x = torch.rand(1, 3, 16, 16, generator=rng(0)).expand(64, -1, -1, -1) * 2 - 1
+    seen = {y.numpy().tobytes() for y in auto_augment(x, rng(1))}
+    assert len(seen) > 20 and torch.equal(auto_augment(x, rng(1)), auto_augment(x, rng(1)))
+
+
+def test_hue_and_blur_are_torchvisions():
+    from torchvision.transforms.v2 import functional as TF
+    x = torch.rand(5, 3, 9, 9, generator=rng(0))
+    x[0] = .5                                               # gray has no hue
+    for turn in (-.1, .05, .4): assert torch.allclose(turn_hue(x, torch.full((5,), turn)), TF.adjust_hue(x, turn), atol=1e-5)
+    assert torch.allclose(blur(x, rng(1), p=1, low=.8, high=.8), TF.gaussian_blur(x, [3, 3], [.8, .8]), atol=1e-5)
+    assert torch.allclose(blur(x, rng(1), p=0), x, atol=1e-5)
+
+
+# ---- methods without generated images
+
+def test_losses_that_rebalance_are_their_formulas():
+    counts = torch.tensor([90., 9., 1.])
+    z, y = torch.randn(7, 3, generator=rng(0), dtype=torch.float64), torch.tensor([0, 1, 2, 2, 1, 0, 2])
+    p = z.softmax(1)
+    ce = [-math.log(p[i, c]) for i, c in enumerate(y)]
+    effective = [(1 - .9999 ** n) / (1 - .9999) for n in counts.tolist()]
+    w = [3 / e / sum(1 / f for f in effective) for e in effective]
+    close = lambda loss, expected, done=0.: np.testing.assert_allclose(loss.criterion(z, y, done).numpy(), expected, rtol=1e-5)
+    close(ClassBalanced(counts), [w[c] * l for l, c in zip(ce, y)])
+    close(Focal(counts), [(1 - p[i, c].item()) ** 2 * l for i, (l, c) in enumerate(zip(ce, y))])
+    close(LogitAdjusted(counts), [-math.log(counts[c] * z[i, c].exp() / (counts * z[i].exp()).sum()) for i, c in enumerate(y)])
+    margin = [.5 * n ** -.25 for n in counts.tolist()]      # the rarest class has one image, so 0.5 is its margin
+    def ldam(i, c):
+        e = [math.exp(z[i, k] - 30 * margin[k] * (k == c)) for k in range(3)]
+        return -math.log(e[c] / sum(e))
+    close(LDAM(counts), [ldam(i, c) for i, c in enumerate(y)])
+    close(LDAM(counts), [w[c] * ldam(i, c) for i, c in enumerate(y)], done=.8)
+
+
+def test_generated_images_count_omega():
+    data = ImageSet(torch.zeros(6, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 1, 1, 3]), torch.tensor([False, True, True, True, False, False]))
+    assert torch.allclose(class_weights(data, 4, .3), torch.tensor([1.3, 1.6, 0., 1.]))
+
+
+@pytest.fixture(scope='module')
+def first():
+    split = load_split()
+    return train_with('ce', split, split.train, classifier_settings(split, 'tiny'))
+
+
+def test_retraining_touches_the_head_alone(first):
+    split = load_split()
+    again = train_with('crt', split, split.train, classifier_settings(split, 'tiny'), first=first)
+    for (name, a), b in zip(first.state_dict().items(), again.state_dict().values()): assert torch.equal(a, b) != name.startswith('head.'), name
+
+
+def test_retraining_sees_all_classes_alike():
+    split = load_split()
+    data = split.train + ImageSet.generated(split.full.images[:200], split.full.labels[:200])
+    retraining = ltnb.rebalancing.ClassifierRetraining(class_weights(data, 10, .3), omega=.3, net=SmallNet(1, 10), data=data)
+    by_class = torch.zeros(10).index_add(0, data.labels, retraining._chance)
+    assert torch.allclose(by_class, torch.ones(10))
+
+
+def test_adjusting_afterwards_moves_the_bias_by_the_log_prior_and_leaves_the_first_alone(first):
+    split = load_split()
+    before = first.head.bias.clone()
+    after = Learner(tau=1.).train(split, split.train, classifier_settings(split, 'tiny'), first=first)
+    x = split.test.images[:50] / 127.5 - 1
+    assert torch.allclose(first(x) - split.prior.log(), after(x), atol=1e-5) and torch.equal(first.head.bias, before)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_trains_on_filled_up_sets_and_an_unknown_one_is_refused(method, first, tmp_path):
+    split = load_split()
+    settings = replace(classifier_settings(split, 'tiny'), steps=10)
+    data = split.train + ImageSet.generated(split.full.images[:200], split.full.labels[:200])
+    go = lambda: Learner(method, .3).train(split, data, settings, 1, tmp_path/'net.safetensors', first=first)
+    for a, b in zip(go().state_dict().values(), go().state_dict().values()): assert a.isfinite().all() and torch.equal(a, b)
+    x, later = split.test.images[:20] / 127.5 - 1, Learner(method, .3, tau=.5).train(split, data, settings, 1, first=go())
+    assert torch.allclose(go()(x) - .5 * split.prior.log(), later(x), atol=1e-4)
+    with pytest.raises(InputError, match='unknown method'): train_with('sorcery', split, data, settings)
+
+
+def test_calibration_error():
+    sure, unsure = torch.tensor([[20., 0.], [0., 20.]]), torch.zeros(2, 2)
+    assert calibration_error(sure, torch.tensor([0, 1])) < 1e-6 and calibration_error(sure, torch.tensor([1, 0])) > .99
+    assert abs(calibration_error(unsure, torch.tensor([0, 1]))) < 1e-6 and abs(calibration_error(unsure, torch.tensor([1, 1])) - .5) < 1e-6
+
+
+def test_a_paired_difference_is_students():
+    d = paired_difference([3., 5., 4.], [1., 2., 3.])           # differences 2, 3, 1: mean 2, standard error 1/sqrt(3), t(2) at 97.5 % is 4.3027
+    assert abs(d['mean'] - 2) < 1e-9 and abs(d['high'] - 2 - 4.3027 / 3 ** .5) < 1e-3 and abs(d['low'] + d['high'] - 4) < 1e-9 and .05 < d['p'] < .1
+    assert paired_difference([1.], [0.]) == dict(mean=1., low=None, high=None, p=None) and paired_difference([1., 2.], [1., 2.])['p'] is None
+
+
+def test_crops_and_mirror_images_are_parts_of_the_padded_image():
+    x = torch.rand(40, 3, 9, 9, generator=rng(0)) * 2 - 1
+    padded = F.pad(x, (4,) * 4, value=-1.)
+    for image, big in zip(crop_flip(x, rng(1)), padded):
+        crops = [big[:, dy:dy + 9, dx:dx + 9] for dy in range(9) for dx in range(9)]
+        assert any(torch.equal(image, c) or torch.equal(image, c.flip(2)) for c in crops)
+
+
+def test_networks_for_larger_images():
+    for name, features in dict(ResNet50=2048, ResNeXt50=2048).items():
+        for channels in 1, 3:
+            net = NETWORKS[name](channels, 7).eval()
+            x = torch.rand(2, channels, 64, 64)
+            assert net(x).shape == (2, 7) and net.features(x).shape == (2, features) == (2, net.num_features)
+
+
+def test_views_in_batches_are_five_times_as_fast_as_image_by_image(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    import views
+    measured = [views.measure(1024) for _ in range(3)]      # another process may take a core for a moment
+    assert max(m['times'] for m in measured) > 5, measured
 
 
 # ---- augmentation

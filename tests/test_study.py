@@ -16,7 +16,7 @@ from ltnb.data import load_split
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss, generator_settings, load_generator, train_generator
 from ltnb.cli import main
 from ltnb.experiments import run_experiment
-from ltnb.study import report, run_study, save_marks
+from ltnb.study import CLASSIFIERS, _Study, report, run_study, save_marks, study_settings
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency', 'n_real', 'n_generated'}
 GROUPS = ('overall', 'many', 'medium', 'few')
@@ -252,6 +252,20 @@ def test_marks_made_by_hand_overrule_the_filters(study, bars, tmp_path, capsys):
     for file, says in ('other.json', 'of other samples than this study has'), ('none.json', 'none.json is missing'):
         code, err = status('study', '--data', f'folder:{bars}', '--preset', 'tiny', '--seeds', '0', '--out', tmp_path / 'again', '--marks', tmp_path / file, capsys=capsys)
         assert code == 2 and says in err
+
+
+@pytest.mark.parametrize('preset', ['small', 'paper'])
+def test_rows_that_go_on_from_another_are_made_after_it_and_saus_network_has_a_baseline(preset, tmp_path):
+    split = load_split()
+    study = _Study(split, tmp_path, preset, study_settings(split, preset), [0, 1], [0, 1], None)
+    plan = study.plan()
+    parts = list(plan)
+    for part, needs in plan.items(): assert all(parts.index(n) < parts.index(part) for n in needs)
+    assert {row: study.first(row) for row in CLASSIFIERS if study.first(row)} == {
+        'crt': 'ce', 'ce+adjusted': 'ce', 'crt+cbdm+filter+weight': 'ce+cbdm+filter+weight', 'sau+adjusted': 'sau'}
+    assert ('accuracies', 'sau', 1, 1) in plan['accuracies', 'sau+adjusted', 1, 1] and ('accuracies', 'ce', 0, 1) in plan['accuracies', 'crt', 0, 1]
+    assert (('accuracies', 'ce-wide', 0, 0) in plan) == (preset == 'paper')
+    assert study.learner('ce-wide')[1] == study.learner('sau')[1] and (study.learner('ce')[1] == study.learner('sau')[1]) == (preset == 'small')
 
 
 # ---- experiments

@@ -1,0 +1,60 @@
+"SAU's three views of CIFAR-size photographs: image by image with PIL, as its code makes them, and in batches on tensors."
+import argparse
+import json
+import time
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms as T
+
+from ltnb.core import rng
+from ltnb.data import to_float
+from ltnb.sau import sau_views
+
+
+class Cutout:
+    def __call__(self, x):
+        y, c = torch.randint(32, (2,)).tolist()
+        x[:, max(0, y - 8):y + 8, max(0, c - 8):c + 8] = -1
+        return x
+
+
+def pil_views():
+    crop, tensor = [T.RandomCrop(32, 4), T.RandomHorizontalFlip()], [T.ToTensor(), T.Normalize((.5,) * 3, (.5,) * 3)]
+    jitter = [T.RandomApply([T.ColorJitter(.4, .4, .4, .1)], .8), T.RandomGrayscale(.2), T.RandomApply([T.GaussianBlur(3)], .5)]
+    return [T.Compose(crop + tensor), T.Compose([*crop, T.AutoAugment(T.AutoAugmentPolicy.CIFAR10), *tensor, Cutout()]),
+            T.Compose([T.RandomResizedCrop(32, (.2, 1)), T.RandomHorizontalFlip(), *jitter, *tensor])]
+
+
+class OneByOne(Dataset):
+    def __init__(self, images):
+        self.images, self.views = [Image.fromarray(i.permute(1, 2, 0).numpy()) for i in images], pil_views()
+    def __len__(self): return len(self.images)
+    def __getitem__(self, i): return [view(self.images[i]) for view in self.views]
+
+
+def measure(n=4096, batch_size=128):
+    "Images a second that get their three views, with as many loader processes for PIL as PyTorch has threads."
+    images = torch.nn.functional.avg_pool2d(torch.randint(256, (n, 3, 32, 32), generator=rng(0)).float(), 5, 1, 2).to(torch.uint8)
+    cores = torch.get_num_threads()
+    loader = DataLoader(OneByOne(images), batch_size, num_workers=cores if cores > 1 else 0, persistent_workers=cores > 1)
+    for _ in loader if cores > 1 else (): pass     # so that the processes are there
+    start = time.perf_counter()
+    for views in loader: assert [v.shape[1:] for v in views] == [(3, 32, 32)] * 3
+    one_by_one = n / (time.perf_counter() - start)
+
+    def batched(n):
+        for i, x in enumerate(images[:n].split(batch_size)):
+            for k, view in enumerate(sau_views(True)): assert view(to_float(x), rng(i, k)).shape == x.shape
+    batched(2 * batch_size)                        # warm up
+    start = time.perf_counter()
+    batched(n)
+    in_batches = n / (time.perf_counter() - start)
+    return dict(one_by_one=one_by_one, in_batches=in_batches, times=in_batches / one_by_one, cores=cores, batch_size=batch_size)
+
+
+if __name__ == '__main__':
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--images', type=int, default=4096)
+    print(json.dumps({k: round(v, 1) for k, v in measure(p.parse_args().images).items()}))
