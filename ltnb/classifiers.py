@@ -269,12 +269,12 @@ def spread(values) -> dict: # mean, std, values
                 values=[round(x, 4) for x in v.tolist()])
 
 def paired_difference(a, b # figures of two methods over the same seeds
-                     ) -> dict: # mean, 95 % interval from low to high, p; None for a single seed
+                     ) -> dict: # mean, 95 % interval from low to high, p; None where nothing varies
     "How much higher `a` is than `b` seed by seed, by Student's paired t."
     from scipy.stats import ttest_rel
     a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (a, b))
     mean = (a - b).mean().item()
-    if len(a) < 2 or torch.equal(a, b): return dict(mean=mean, low=None, high=None, p=None)
+    if len(a) < 2 or (a - b).std() < 1e-6: return dict(mean=mean, low=None, high=None, p=None)
     t = ttest_rel(a.numpy(), b.numpy())
     low, high = t.confidence_interval(.95)
     return dict(mean=mean, low=float(low), high=float(high), p=float(t.pvalue))

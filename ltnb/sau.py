@@ -90,29 +90,30 @@ def contrast(x, generator, amount=.3):
     return ((x + 1) * uniform(len(x), 1 - amount, 1 + amount, generator).to(x).view(-1, 1, 1, 1) - 1).clamp(-1, 1)
 
 def turn_hue(x,   # (N, 3, H, W) in [0, 1]
-             turns # (N,)
+             turns # (N,) from -1 to 1
             ) -> torch.Tensor:
     "Each image's hue turned by its own part of the circle, value and saturation as they were."
     v, (r, g, b) = x.amax(1, keepdim=True), x.split(1, 1)
     c = v - x.amin(1, keepdim=True)
-    h = torch.where(v == r, g - b, torch.where(v == g, b - r + 2*c, r - g + 4*c)) / c.clamp(min=1e-9) / 6
-    k = torch.tensor([5/6, 3/6, 1/6]).to(x).view(1, 3, 1, 1) + h + turns.view(-1, 1, 1, 1)
-    k = 6 * (k - k.floor())
-    return v - c * torch.minimum(k, 4 - k).clamp(0, 1)
+    h = torch.where(v == r, g - b, torch.where(v == g, b - r + 2*c, r - g + 4*c)).div_(c.clamp(min=1e-9)).div_(6)
+    k = torch.tensor([5/6, 3/6, 1/6]).to(x).view(1, 3, 1, 1) + h.add_(turns.view(-1, 1, 1, 1) + 2)
+    k = k.frac_().mul_(6).sub_(2).abs_().neg_().add_(2).clamp_(0, 1)  # min(k, 4 - k), allocating little
+    return k.mul_(c).neg_().add_(v)
 
 def color_jitter(x, generator, strength=.4, hue=.1, p=.8, gray=.2):
     "With probability `p` brightness, contrast, saturation and hue by each image's own draw, gray with `gray` (SimCLR)."
-    n, luma = len(x), torch.tensor([.299, .587, .114], device=x.device).view(1, 3, 1, 1)
+    n = len(x)
     on = torch.rand(n, generator=generator) < p
     draw = lambda: torch.where(on, uniform(n, 1 - strength, 1 + strength, generator), 1.).to(x).view(n, 1, 1, 1)
-    y = ((x + 1) / 2 * draw()).clamp(0, 1)
-    mean = (y * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    y = (mean + (y - mean) * draw()).clamp(0, 1)
-    g = (y * luma).sum(1, keepdim=True)
-    y = (g + (y - g) * draw()).clamp(0, 1)
+    grayed = lambda y: (.299*y[:, :1]).add_(y[:, 1:2], alpha=.587).add_(y[:, 2:], alpha=.114)
+    y = x.add(1).div_(2).mul_(draw()).clamp_(0, 1)
+    mean = grayed(y).mean((2, 3), keepdim=True)
+    y.sub_(mean).mul_(draw()).add_(mean).clamp_(0, 1)
+    g = grayed(y)
+    y.sub_(g).mul_(draw()).add_(g).clamp_(0, 1)
     y = turn_hue(y, torch.where(on, uniform(n, -hue, hue, generator), 0.).to(x))
     to_gray = (torch.rand(n, generator=generator) < gray).to(x.device).view(n, 1, 1, 1)
-    return torch.where(to_gray, (y * luma).sum(1, keepdim=True), y) * 2 - 1
+    return torch.where(to_gray, grayed(y), y).mul_(2).sub_(1)
 
 def blur(x, generator, p=.5, low=.1, high=2.):
     "With probability `p` blurred by a 3×3 Gaussian of each image's own width in pixels (SimCLR)."
@@ -223,7 +224,7 @@ class SAULoss:
 
     @torch.no_grad()
     def embed_views(self, net, images, *names) -> torch.Tensor: # (N, 2, dim)
-        "The two views that the aware branch sees, drawn by `rng(*names, …)`, of uint8 images, embedded by `net` as it is."
+        "The aware branch's two views of uint8 images, drawn by `rng(*names, …)`, embedded by `net` as it is."
         was, device = net.training, next(net.parameters()).device
         net.eval()
         z = [torch.cat([self.embed(net, view(to_float(x.to(device)), rng(*names, i, k)))
