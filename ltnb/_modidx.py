@@ -37,6 +37,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ltnb.classifiers._Torchvision.features': ( 'classifiers.html#_torchvision.features',
                                                                               'ltnb/classifiers.py'),
                                   'ltnb.classifiers._Torchvision.forward': ('classifiers.html#_torchvision.forward', 'ltnb/classifiers.py'),
+                                  'ltnb.classifiers.accuracy_and_calibration': ( 'classifiers.html#accuracy_and_calibration',
+                                                                                 'ltnb/classifiers.py'),
                                   'ltnb.classifiers.accuracy_figures': ('classifiers.html#accuracy_figures', 'ltnb/classifiers.py'),
                                   'ltnb.classifiers.accuracy_over_generators': ( 'classifiers.html#accuracy_over_generators',
                                                                                  'ltnb/classifiers.py'),

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'NETWORKS', 'SmallNet', 'ResNet32', 'ResNet50', 'ResNeXt50', 'ClassifierSettings',
            'classifier_settings', 'warp', 'uniform', 'affine', 'crop_flip', 'resized_crop', 'CrossEntropy', 'build',
-           'train_classifier', 'in_batches', 'logits', 'features', 'class_accuracy', 'calibration_error', 'spread',
-           'paired_difference', 'accuracy_figures', 'accuracy_over_generators', 'accuracy_over_seeds']
+           'train_classifier', 'in_batches', 'logits', 'features', 'calibration_error', 'accuracy_and_calibration',
+           'class_accuracy', 'spread', 'paired_difference', 'accuracy_figures', 'accuracy_over_generators',
+           'accuracy_over_seeds']
 
 # %% ../nbs/04_classifiers.ipynb #4e78e1fa
 import json, math
@@ -246,11 +247,6 @@ def in_batches(f, images:torch.Tensor, device='cpu', batch_size:int=512) -> torc
 def logits(net, images): return in_batches(net, images, next(net.parameters()).device)
 def features(net, images): return in_batches(net.features, images, next(net.parameters()).device)
 
-def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_classes,) in percent
-    "Accuracy of each class in percent."
-    right = logits(net, data.images).argmax(1) == data.labels
-    return torch.stack([right[data.labels == c].float().mean() for c in range(num_classes)]) * 100
-
 def calibration_error(logits:torch.Tensor, # (N, num_classes)
                       labels:torch.Tensor, # (N,)
                       bins:int=15
@@ -260,6 +256,17 @@ def calibration_error(logits:torch.Tensor, # (N, num_classes)
     bin = (confidence * bins).ceil().long().clamp(1, bins) - 1
     gap = torch.zeros(bins).index_add(0, bin, confidence - (says == labels).float())
     return (gap.abs().sum() / len(labels)).item()
+
+def accuracy_and_calibration(net, data:ImageSet, num_classes:int) -> tuple: # (num_classes,) in percent; a number
+    "Accuracy of each class in percent, and expected calibration error."
+    z = logits(net, data.images)
+    right = z.argmax(1) == data.labels
+    return (torch.stack([right[data.labels == c].float().mean() for c in range(num_classes)]) * 100,
+            calibration_error(z, data.labels))
+
+def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_classes,) in percent
+    "Accuracy of each class in percent."
+    return accuracy_and_calibration(net, data, num_classes)[0]
 
 # %% ../nbs/04_classifiers.ipynb #09d67a41
 def spread(values) -> dict: # mean, std, values

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from .cbdm import cbdm_for
-from .classifiers import (accuracy_over_generators, calibration_error, class_accuracy, classifier_settings,
-                              features, logits, spread, train_classifier)
+from .classifiers import (accuracy_and_calibration, accuracy_over_generators, classifier_settings, features,
+                              logits, spread, train_classifier)
 from .core import InputError, default_device, in_parallel, load_json, rng, save_json
 from .data import ImageSet, Split, load_split
 from .diffusion import ddpm_loss, draw_samples, generator_settings, sample, train_generator, with_sampler
@@ -260,12 +260,12 @@ def classify(data:str, preset:str, what:TrainingSet, seed:int, learners:list, ou
     for learner, path in zip(learners, paths):
         if not path.exists():
             nets = [net(learner, s) for s in CLASSIFIER_SEEDS]
-            on = lambda part: torch.stack([class_accuracy(n, part, split.num_classes) for n in nets])
+            on = lambda part: zip(*(accuracy_and_calibration(n, part, split.num_classes) for n in nets))
+            (accuracies, ece), validation = on(split.test), torch.stack(next(on(left_out)))
             save_json(path, dict(training_set=what.name, learner=learner.name, seed=seed, made=made,
-                                 accuracies=on(split.test).tolist(),
-                                 ece=[calibration_error(logits(n, split.test.images), split.test.labels) for n in nets],
-                                 validation=on(left_out).nanmean(1).tolist() if len(left_out) else None,
-                                 validation_few=on(left_out)[:, few].mean(1).tolist() if few else None))
+                                 accuracies=torch.stack(accuracies).tolist(), ece=ece,
+                                 validation=validation.nanmean(1).tolist() if len(left_out) else None,
+                                 validation_few=validation[:, few].mean(1).tolist() if few else None))
     return [load_json(path) for path in paths]
 
 def _over_generators(split, what, learner, rows):

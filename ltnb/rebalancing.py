@@ -58,7 +58,7 @@ class LogitAdjusted(CrossEntropy):
 
 class NormedLinear(nn.Module):
     "Cosines of features and weights, times `scale`."
-    def __init__(self, i:int, o:int, scale:float=30.):
+    def __init__(self, i:int, o:int, scale:float):
         super().__init__()
         self.weight, self.scale = nn.Parameter(torch.randn(o, i)), scale
         self.register_buffer('bias', torch.zeros(o))     # not learned; `adjusted` moves it
@@ -66,15 +66,16 @@ class NormedLinear(nn.Module):
 
 class LDAM(CrossEntropy):
     "Label-distribution-aware margins with deferred re-weighting (Cao et al. 2019, sec. 3, algorithm 1)."
+    scale = 30.     # of the cosines, and so of the margins
     def __init__(self, counts, augment='affine', omega:float=1., largest:float=.5, defer:float=.8):
         super().__init__(augment, omega)
         self.largest, self.defer = largest, defer
         margins = counts.double().clamp(min=1) ** -.25
         self._margins = (largest * margins / margins.max()).float()
         self._late = ClassBalanced(counts)._weights
-    def attach(self, net): net.head = NormedLinear(net.num_features, net.head.out_features)
+    def attach(self, net): net.head = NormedLinear(net.num_features, net.head.out_features, self.scale)
     def criterion(self, logits, labels, done):
-        margin = 30 * F.one_hot(labels, logits.shape[1]) * self._margins.to(logits)
+        margin = self.scale * F.one_hot(labels, logits.shape[1]) * self._margins.to(logits)
         weights = self._late.to(logits) if done >= self.defer else None
         return F.cross_entropy(logits - margin, labels, weights, reduction='none')
 

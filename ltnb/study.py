@@ -248,9 +248,9 @@ class _Study:
     def accuracies(self, row, g, seed) -> tuple: # of each class in percent; expected calibration error
         _, name, key, _ = CLASSIFIERS[row]
         data = (self.filled(name, key, g).data if name else self.split.full if row == 'oracle' else self.split.train)
-        net, test = self.net(data, row, g if name else None, seed), self.split.test
-        return (ltnb.classifiers.class_accuracy(net, test, self.split.num_classes).tolist(),
-                ltnb.classifiers.calibration_error(ltnb.classifiers.logits(net, test.images), test.labels))
+        net = self.net(data, row, g if name else None, seed)
+        accuracy, ece = ltnb.classifiers.accuracy_and_calibration(net, self.split.test, self.split.num_classes)
+        return accuracy.tolist(), ece
 
     def figures(self, name, g):
         "How good the samples of a generator are."
