@@ -43,9 +43,9 @@ class CBDMLoss:
 
     def __call__(self, net, batch:NoisyBatch, generator:torch.Generator
                 ) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
-        other = torch.multinomial(self._prior, len(batch.y), replacement=True, generator=generator).to(batch.y.device)
+        other = batch.draw(lambda n: torch.multinomial(self._prior, n, replacement=True, generator=generator))
         both = net(torch.cat([batch.xt, batch.xt]), torch.cat([batch.t, batch.t]),
-                   class_labels=torch.cat([batch.label, other])).sample
+                   class_labels=torch.cat([batch.label, other])).sample.float()
         eps_y, eps_bal = both.chunk(2)
         t = torch.where(batch.label == batch.y, batch.t, 0)       # an image whose label was dropped has no regulariser
         return ((eps_y - batch.eps).square().mean()

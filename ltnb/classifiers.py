@@ -116,7 +116,8 @@ def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
         return ClassifierSettings('ResNet32', 16, steps(200, 128), 128, 'SGD', .1, steps(5, 128), 2e-4, augment)
     small = (ClassifierSettings('ResNet32', 16, 4000, 128, 'SGD', .1, 200, 5e-4, augment) if large
              else ClassifierSettings(augment=augment))
-    if size in ('small', 'budget'): return small
+    if size == 'small': return small
+    if size == 'budget': return replace(small, steps=2000, warmup=100) if large else small
     if size == 'tiny': return replace(ClassifierSettings(), width=16, steps=30 if large else 60, warmup=5,
                                          augment=augment)
     raise InputError(f"unknown preset {size!r}: it is one of 'tiny', 'small', 'budget', 'paper'")
@@ -213,7 +214,7 @@ def train_classifier(split:Split,                       # for the shapes only
     common = dict(lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ('cpu', 'cuda'))
     optimizer = (torch.optim.AdamW(groups, **common) if settings.optimizer == 'AdamW'
                  else torch.optim.SGD(groups, momentum=.9, **common))
-    data = ImageSet(*(t.to(device) for t in data.tensors()))
+    data = data.to(device)
     per_epoch = max(1, len(data) // settings.batch_size)
 
     def step(i):

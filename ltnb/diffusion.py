@@ -18,10 +18,12 @@ import diffusers
 import torch
 from diffusers import (DDIMScheduler, DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler,
                        ImagePipelineOutput, UNet2DModel)
+from accelerate.utils import reduce as mean_over_processes
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .core import (InputError, default_device, fingerprint, load_json, load_tensors, progress, rng, save_json,
-                       save_tensors, seeded, train, whole)
+from .core import (InputError, Speed, default_device, fingerprint, gathered, load_json, load_tensors, mixed_precision, on_main,
+                       progress, rng, save_json, save_tensors, seeded, team, to_device, train, usual_speed, whole)
 from .data import ImageSet, Split, batch_indices, to_float, to_uint8
 
 # %% ../nbs/02_diffusion.ipynb #6101e7eb
@@ -59,7 +61,7 @@ def generator_settings(split:Split, size:str='small') -> GeneratorSettings:
     paper = GeneratorSettings((128, 256, 256, 256)[:levels], 2, (1,), .1, 300_000, 64, 2e-4, 5000, False, .9999,
                               .1, True, flip)
     if size == 'paper': return paper
-    if size == 'budget': return replace(paper, steps=20_000, warmup=1000, decay=True, ema=.999)
+    if size == 'budget': return replace(paper, steps=6000, warmup=500, decay=True, ema=.999)
     small = GeneratorSettings((32, 64, 64, 64)[:levels], attention=(levels - 1,), flip=flip)
     if size == 'small': return small if pixels <= 8 else replace(small, steps=4000)
     if size == 'tiny':
@@ -106,11 +108,11 @@ def geometric_augment(x0:torch.Tensor,            # (B, C, H, W) in [-1, 1]
     # where a pixel is taken from: the inverses, in the opposite order
     theta = (scale(1 - 2*mirror, 1 - 2*upside) @ scale(2**(-.2*size), 2**(-.2*size)) @ rotate(-turn)
              @ rotate(axis) @ scale(2**(-.2*stretch), 2**(.2*stretch)) @ rotate(-axis) @ shift(-dx/4, -dy/4))[:, :2]
-    grid = torch.nn.functional.affine_grid(theta, x0.shape, align_corners=False)
+    grid = torch.nn.functional.affine_grid(theta.to(x0), x0.shape, align_corners=False)
     x = torch.nn.functional.grid_sample(x0, grid, mode='bicubic', padding_mode='reflection', align_corners=False)
     what = torch.stack([mirror, upside, size, turn.cos() - 1, turn.sin(),
                         stretch*axis.cos(), stretch*axis.sin(), dx, dy], 1)
-    return x.clamp(-1, 1), what
+    return x.clamp(-1, 1), what.to(x0)
 
 class AugmentCondition(torch.nn.Module):
     "Adds what was done to each image to a network's time embedding; not needed, and not saved, for sampling."
@@ -134,27 +136,37 @@ class NoisyBatch:
     abar: torch.Tensor   # (B, 1, 1, 1) cumulative product of 1 - beta at t
     what: torch.Tensor   # (B, 9) how the images were augmented
 
+    def draw(self, f):   # f(n) draws n values on the CPU; (B,)
+        "What is drawn for each image: for those of all processes of the team, and each keeps those of its own."
+        n = len(self.y)
+        at = team().process_index * n
+        return f(team().num_processes * n)[at:at + n].to(self.y.device)
+
 def ddpm_loss(net, batch:NoisyBatch, generator:torch.Generator
              ) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
     "The simple loss of DDPM (Ho et al. 2020, eq. 14)."
-    eps = net(batch.xt, batch.t, class_labels=batch.label).sample
+    eps = net(batch.xt, batch.t, class_labels=batch.label).sample.float()
     return (eps - batch.eps).square().mean(), eps
 
 # %% ../nbs/02_diffusion.ipynb #1606dbc6
 def noisy_batch(split:Split, settings:GeneratorSettings, schedule, step:int, seed:int, device='cpu'
                ) -> tuple[NoisyBatch, torch.Generator]: # the batch, and the generator for what else the step draws
-    "Batch number `step` of a training: images, times, noise and dropped labels depend on `seed` and `step` only."
-    g, n = rng(seed, 'generator', step), settings.batch_size
-    i = batch_indices(len(split.train), n, step, seed)
-    x0, y = to_float(split.train.images[i]), split.train.labels[i]
+    "Batch number `step` of a training, of which each process of the team has a part; it depends on `seed` and `step` only."
+    g, n, at = rng(seed, 'generator', step), settings.batch_size, split.train.images.device
+    i = to_device(batch_indices(len(split.train), n, step, seed), at)
+    x0, y = to_float(to_device(split.train.images[i], device)), to_device(split.train.labels[i], device)
     t, eps = torch.randint(len(schedule), (n,), generator=g), torch.randn(x0.shape, generator=g)
     drop = torch.rand(1 if settings.drop_whole_batch else n, generator=g) < settings.label_drop
-    what = torch.zeros(n, 9)
+    t, eps, drop, what = (to_device(x, device) for x in (t, eps, drop, torch.zeros(n, 9)))
     if settings.augment: x0, what = geometric_augment(x0, g, settings.augment)
-    elif settings.flip: x0 = torch.where((torch.rand(n, generator=g) < .5)[:, None, None, None], x0.flip(-1), x0)
-    b = NoisyBatch(x0, y, torch.where(drop, split.num_classes, y), t, eps, schedule.add_noise(x0, eps, t),
-                   schedule.alphas_cumprod[t].view(-1, 1, 1, 1), what)
-    return NoisyBatch(**{k: v.to(device) for k, v in vars(b).items()}), g
+    elif settings.flip:
+        mirror = to_device(torch.rand(n, generator=g) < .5, device)
+        x0 = torch.where(mirror[:, None, None, None], x0.flip(-1), x0)
+    whole = dict(x0=x0, y=y, label=torch.where(drop, split.num_classes, y), t=t, eps=eps,
+                 xt=schedule.add_noise(x0, eps, t), abar=schedule.alphas_cumprod[t].view(-1, 1, 1, 1), what=what)
+    part = n // team().num_processes
+    first = team().process_index * part
+    return NoisyBatch(**{k: v[first:first + part] for k, v in whole.items()}), g
 
 # %% ../nbs/02_diffusion.ipynb #89d0ac82
 class ClassConditionalPipeline(DiffusionPipeline):
@@ -182,6 +194,10 @@ class ClassConditionalPipeline(DiffusionPipeline):
         gs = generator if isinstance(generator, list) else [generator] * len(y) if generator is None else None
         hw = (net.config.sample_size if isinstance(net.config.sample_size, (list, tuple))
               else (net.config.sample_size,)*2)
+        fast = usual_speed(device, net.config.block_out_channels[0], max(hw))
+        if fast.channels_last: net.to(memory_format=torch.channels_last)
+        def predict(x, t, y):
+            with mixed_precision(device, fast.bf16): return net(x, t, class_labels=y).sample.float()
         def noise():
             if gs is None: return torch.randn(len(y), net.config.in_channels, *hw, generator=generator).to(device)
             return torch.stack([torch.randn(net.config.in_channels, *hw, generator=g) for g in gs]).to(device)
@@ -192,10 +208,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
         for i, t in enumerate(s.timesteps):
             xs = s.scale_model_input(x, t)
             if w:
-                cond, uncond = net(torch.cat([xs, xs]), t,
-                                   class_labels=torch.cat([y, torch.full_like(y, null)])).sample.chunk(2)
+                cond, uncond = predict(torch.cat([xs, xs]), t, torch.cat([y, torch.full_like(y, null)])).chunk(2)
                 eps = cond + w * (cond - uncond)
-            else: eps = net(xs, t, class_labels=y).sample
+            else: eps = predict(xs, t, y)
             x = s.step(eps, t, x, **extra).prev_sample
             if callback: callback(i, x)
         images = to_uint8(x).cpu()
@@ -223,15 +238,16 @@ def sample(pipe:ClassConditionalPipeline,
            batch_size:int=256,
            first:int=0                 # the number of the first image, to go on where another call ended
           ) -> torch.Tensor:           # (N, C, H, W) uint8
-    "Draw images; image number i depends on `seed`, i and its label only, not on the batches."
+    "Draw images; number i depends on `seed`, i and its label only. A team's processes share the batches out."
     pipe.unet.eval()
-    out = []
-    for i in progress(range(0, len(labels), batch_size), 'sampling', unit='batch'):
+    batches, drawn = range(0, len(labels), batch_size), {}
+    for i in progress(batches[team().process_index::team().num_processes], 'sampling', unit='batch'):
         y = labels[i:i + batch_size]
         gs = [rng(seed, 'sample', first + i + j) for j in range(len(y))]
-        out.append(pipe(y, guidance_scale=1 + guidance, num_inference_steps=steps,
-                        generator=gs, output_type='pt').images)
-    return torch.cat(out)
+        drawn[i] = pipe(y, guidance_scale=1 + guidance, num_inference_steps=steps,
+                        generator=gs, output_type='pt').images
+    drawn = {i: images for part in gathered(drawn) for i, images in part.items()}
+    return torch.cat([drawn[i] for i in batches])
 
 # %% ../nbs/02_diffusion.ipynb #031a7f80
 def draw_samples(pipe:ClassConditionalPipeline,
@@ -264,6 +280,13 @@ def draw_samples(pipe:ClassConditionalPipeline,
     return ImageSet.generated(images, labels)
 
 # %% ../nbs/02_diffusion.ipynb #3ea85e32
+class _Trained(torch.nn.Module):
+    "A network, and what tells it how images were augmented: one module for what runs networks."
+    def __init__(self, net, condition):
+        super().__init__()
+        self.net, self.condition = net, condition
+    def forward(self, *args, **kwargs): return self.net(*args, **kwargs)
+
 def lr_at(step:int, s:GeneratorSettings) -> float:
     "Linear warm-up, then constant or a cosine to zero."
     up = min(1., (step + 1) / max(s.warmup, 1))
@@ -276,53 +299,64 @@ def train_generator(split:Split,
                     path:str|Path=None,               # folder to save to, to load from and to go on in; nowhere if None
                     start:ClassConditionalPipeline=None, # fine-tune this generator instead of starting from scratch
                     device=None,
+                    speed:Speed=None,                 # how the network is run; `usual_speed` if None
                     **kwargs                          # for `ltnb.core.train`: `save_every`, `watch`
                    ) -> ClassConditionalPipeline:
-    "A generator trained on `split` with `loss`; loaded if `path` has it already."
+    "A generator trained on `split` with `loss`, by all processes of the team; loaded if `path` has it already."
     settings, device = settings or generator_settings(split), device or default_device()
     about = json.loads(json.dumps(dict(loss=describe(loss), settings=asdict(settings), seed=seed,
                                        split_sha256=split.sha256,
                                        start=None if start is None else fingerprint(start.unet.state_dict()))))
     if path and Path(path).exists(): return load_generator(path, about).to(device)
+    processes = team().num_processes
+    if settings.batch_size % processes:
+        raise InputError(f'a batch of {settings.batch_size} cannot be shared out evenly to {processes} processes: '
+                         'start another number of them')
+    speed = speed or usual_speed(device, settings.channels[0], max(split.image_shape[1:]), settings.steps)
     if start is None:
         with seeded(seed, 'generator'): net = unet(split, settings)
     else:
         net = UNet2DModel.from_config(start.unet.config)
         net.load_state_dict(start.unet.state_dict())
         net.class_embedding.padding_idx = split.num_classes
-    net = net.to(device).train()
+    net = net.to(device, memory_format=torch.channels_last if speed.channels_last else torch.preserve_format).train()
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
     parts = dict(net=net, average=average)
     if settings.augment:    # after the average was copied from the network: what samples knows nothing of this
         with seeded(seed, 'augment'): parts['condition'] = AugmentCondition(net).to(device)
-    trained = [p for part in (net, parts.get('condition')) if part is not None for p in part.parameters()]
+    model = _Trained(net, parts.get('condition'))
+    trained = list(model.parameters())
     parts['optimizer'] = optimizer = torch.optim.Adam(trained, settings.lr, fused=device.type in ('cpu', 'cuda'))
-    schedule = noise_schedule()
+    if speed.compile: model.compile()
+    if processes > 1: model = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    schedule, name = noise_schedule(), Path(path).name if path else about['loss']['name']
+    data = split if split.train.images.nbytes > 2**32 else replace(split, train=split.train.to(device))
+    process = [team().process_index] * (team().process_index > 0)      # each draws its own dropout
 
     def step(i):
         optimizer.param_groups[0]['lr'] = lr_at(i, settings)
-        batch, g = noisy_batch(split, settings, schedule, i, seed, device)
+        batch, g = noisy_batch(data, settings, schedule, i, seed, device)
         if settings.augment: parts['condition'].what = batch.what
-        with seeded(seed, 'dropout', i): value, _ = loss(net, batch, g)
+        with seeded(seed, 'dropout', i, *process), mixed_precision(device, speed.bf16): value, _ = loss(model, batch, g)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.)
         optimizer.step()
         average.update_parameters(net)
-        return value
+        return value if processes == 1 else mean_over_processes(value.detach(), 'mean')
 
-    name = Path(path).name if path else about['loss']['name']
     checkpoint = path and Path(path).with_name(f'{name}.checkpoint.safetensors')
     losses, seconds = train(step, settings.steps, parts, checkpoint, about,
                             desc=f'training {name}', **kwargs)
     pipe = with_sampler(ClassConditionalPipeline(average.module.eval(), schedule))
-    pipe.training = dict(about, parameters=count_parameters(net), seconds=seconds,
+    pipe.training = dict(about, parameters=count_parameters(net), seconds=seconds, speed=asdict(speed), processes=processes,
                          losses=[round(c.mean().item(), 5) for c in losses.chunk(200)])
-    if path:
+    def save():
         with whole(path) as tmp:
             pipe.save_pretrained(tmp)
             save_json(tmp/'training.json', pipe.training)
         checkpoint.unlink(missing_ok=True)
+    if path: on_main(save)
     return pipe
 
 # %% ../nbs/02_diffusion.ipynb #d82d925a

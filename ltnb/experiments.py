@@ -290,6 +290,7 @@ def images_per_second(pipe, split:Split, draw:Draw, n:int=64) -> float:
     sample(pipe, labels, guidance=draw.guidance, steps=draw.sampling_steps)
     return n / (time.perf_counter() - start)
 
+def _refer(*job): _reference(*job)
 def _train(*job): generator_for(*job)
 def _rows(data, preset, what, *rest):
     return (measure if isinstance(what, Recipe) else classify)(data, preset, what, *rest)
@@ -315,7 +316,7 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`
         usual = Draw(sampling_steps=settings['sampling']['steps'])
         plan = EXPERIMENTS[name](usual)
         say(f'{name}: {sum(map(len, plan.values()))} rows, {len(seeds)} seeds of the generators')
-        for row in 'oracle', 'ce': _reference(split, preset, out, row)
+        in_parallel(_refer, [(split, preset, out, row) for row in ('oracle', 'ce')], 1)
         recipes = dict.fromkeys(r for what in plan if (r := getattr(what, 'recipe', what)))
         for fine_tuned in False, True:
             in_parallel(_train, [(data, preset, r, seed, out) for r in recipes if r.fine_tuned == fine_tuned

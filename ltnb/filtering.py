@@ -353,7 +353,8 @@ class AIDLoss:
         phi = self._phi.to(device)
         d_f = self._d_f.to(device)[batch.y]
         unit = d_f[:, None] if self.relative else torch.ones(1, 1, device=device)
-        with torch.no_grad(): still = phi.features(batch.x0) / unit
-        moved = phi.features(batch.x0 + batch.eps - eps) / unit
+        with torch.autocast(device.type, enabled=False):        # the two differ by little
+            with torch.no_grad(): still = phi.features(batch.x0) / unit
+            moved = phi.features(batch.x0 + batch.eps - eps) / unit
         return value + aid_loss(still, moved, batch.abar.flatten(), d_f / unit[:, 0], self.alpha, self._abar_T,
                                 self.largest), eps

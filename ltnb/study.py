@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'FEATURES', 'DRAWN', 'GENERATORS', 'CLASSIFIERS', 'LADDER', 'study_settings', 'study_folder', 'png',
-           'save_marks', 'load_marks', 'marks_for', 'run_study', 'generator_figures', 'versions', 'machine',
-           'accuracy_table', 'gain_over', 'rarest_group', 'generator_table', 'as_text', 'gap_recovered', 'gain_table',
-           'report', 'run_notebooks']
+           'save_marks', 'load_marks', 'marks_for', 'forecast', 'forecast_text', 'run_study', 'generator_figures',
+           'versions', 'machine', 'accuracy_table', 'gain_over', 'rarest_group', 'generator_table', 'as_text',
+           'gap_recovered', 'gain_table', 'report', 'run_notebooks']
 
 # %% ../nbs/70_study.ipynb #05deabf9
 import base64, html, io, json, os, platform, shutil, time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ltnb   # its modules, and torch with them, are loaded when first used: `ltnb --help` must not wait for them
@@ -37,7 +37,7 @@ def study_settings(split,
                 classifier=asdict(ltnb.classifiers.classifier_settings(split, preset)),
                 sau=dict(classifier=asdict(sau), **asdict(learner)), sampling=sampling[preset],
                 cbdm=dict(tau=1., gamma=.25, prior='train'), aid=dict(alpha=.1, relative=True), omega=.3,
-                filters=dict(none='none', diffult='diffult', filter='neighbours'), rounds=1 if preset == 'tiny' else 3,
+                filters=dict(none='none', diffult='diffult', filter='neighbours'), rounds=dict(tiny=1, budget=0).get(preset, 3),
                 metrics=dict(k=5, features=features or ('ce' if photographs else 'pixels'),
                              real='held-out test images'))
 
@@ -48,7 +48,10 @@ _MADE = ('results.json', 'report.html', 'study.json', 'generators', 'samples', '
 @contextmanager
 def study_folder(out:str|Path, identity:dict, fresh:bool=False):
     "The folder of the study that `identity` describes, locked while in use; an `InputError` if another study is in it."
-    out = Path(out)
+    with ExitStack() as stack: yield ltnb.core.on_main(lambda: stack.enter_context(_locked(Path(out), identity, fresh)))
+
+@contextmanager
+def _locked(out, identity, fresh):
     if out.exists() and not out.is_dir(): raise ltnb.core.InputError(f'--out {out} is a file: name a folder')
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise ltnb.core.InputError(f'--out {out} cannot be made: {e.strerror}') from None
@@ -308,6 +311,104 @@ def _make(study, part, *key): # returns seconds, and the part if it is a result
     return time.perf_counter() - start, made if part in _RESULTS else None
 
 # %% ../nbs/70_study.ipynb #41547016
+def _seconds_a_step(train, enough=5.):
+    "The fastest step of a training that is stopped after a few; the first does not count. `train(watch)` starts it."
+    times = []
+    def watch(i, losses):
+        times.append(time.perf_counter())
+        if len(times) > 4 or len(times) > 1 and times[-1] - times[0] > enough: raise ltnb.core.TrainingStopped
+    try: train(watch)
+    except ltnb.core.TrainingStopped: pass
+    return min(b - a for a, b in zip(times, times[1:]))
+
+def _memory(device): # in bytes, the most that was held so far; None where that is not known
+    import torch
+    if device.type == 'cuda': return torch.cuda.max_memory_allocated()
+    try: import resource
+    except ImportError: return None     # Windows
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == 'Darwin' else 1024)
+
+@contextmanager
+def _as_workers_run(settings, pixels):
+    "Within this block networks run as in `in_parallel`, without progress bars; gives how many run side by side."
+    import torch
+    threads, bars = torch.get_num_threads(), os.environ.get('LTNB_PROGRESS')
+    small = ltnb.core.default_device().type == 'cpu' and settings.channels[0] * pixels < 768   # large ones gain by threads
+    torch.set_num_threads(1 if small else threads)
+    os.environ['LTNB_PROGRESS'] = '0'
+    try: yield threads if small else 1
+    finally:
+        torch.set_num_threads(threads)
+        os.environ.pop('LTNB_PROGRESS')
+        if bars: os.environ['LTNB_PROGRESS'] = bars
+
+def forecast(split,
+             out:str|Path,            # the study's folder: what is there need not be made
+             preset:str='small',
+             seeds=(0, 1, 2),
+             generator_seeds=(0,)
+            ) -> dict:                # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'
+    "What `run_study` will take here, from a few steps of training and sampling; samples drawn again for a filter not counted."
+    settings = ltnb.diffusion.generator_settings(split, preset)
+    with _as_workers_run(settings, max(split.image_shape[1:])) as workers:
+        made = ltnb.core.on_main(_forecast, split, Path(out), preset, settings, list(seeds), list(generator_seeds))
+    share = workers * ltnb.core.team().num_processes
+    return dict(made, seconds={k: v / share for k, v in made['seconds'].items()})
+
+def _forecast(split, out, preset, settings, seeds, generator_seeds):
+    import torch
+    study = _Study(split, out, preset, study_settings(split, preset), seeds, generator_seeds, None)
+    device, count, plan = ltnb.core.default_device(), ltnb.diffusion.count_parameters, study.plan()
+    sampling = study.settings['sampling']
+    speed = ltnb.core.usual_speed(device, settings.channels[0], max(split.image_shape[1:]))     # nothing is compiled for this
+    a_step = {name: _seconds_a_step(lambda watch: ltnb.diffusion.train_generator(split, loss, settings, speed=speed, watch=watch))
+              for name, loss in dict(ddpm=ltnb.diffusion.ddpm_loss, cbdm=ltnb.cbdm.cbdm_for(split)).items()}
+    learn, networks = {}, {}
+    for row in 'ce', 'sau':
+        learner, how = study.learner(row)
+        learn[row] = how.steps * _seconds_a_step(lambda watch: learner.train(split, split.train, how, watch=watch))
+        networks[row] = ltnb.classifiers.build(split, how)
+    how = study.learner('ce')[1]    # the AID loss asks a classifier for features, once with and once without a gradient
+    a_step['cbdm+aid'] = a_step['cbdm'] + 4/3 * learn['ce'] / how.steps * settings.batch_size / how.batch_size
+    net = ltnb.diffusion.unet(split, settings).to(device)
+    pipe = ltnb.diffusion.with_sampler(ltnb.diffusion.ClassConditionalPipeline(net, ltnb.diffusion.noise_schedule()))
+    labels = torch.zeros(16 if device.type == 'cpu' else 256, dtype=torch.long)
+    for _ in range(2):      # the first warms up
+        start = time.perf_counter()
+        ltnb.diffusion.sample(pipe, labels, steps=2)
+    a_pass = (time.perf_counter() - start) / 2 / len(labels)
+    made = dict(generators=0., samples=0., classifiers=0.)
+    images, weights = sampling['per_class'] * split.num_classes, 0
+    for part, *key in plan:
+        if part == 'generator' and not study.file('generators', *key, '').exists():
+            made['generators'] += settings.steps * a_step[key[0]]
+        if part == 'samples' and not study.file('samples', *key).exists():
+            made['samples'] += images * sampling['steps'] * (2 if study.drawing(key[0])['guidance'] else 1) * a_pass
+        if part == 'accuracies':
+            row, g, seed = key
+            sau = CLASSIFIERS[row][3].get('method') == 'sau'
+            weights += count(networks['sau' if sau else 'ce'])
+            if CLASSIFIERS[row][3].get('tau'): continue         # another row's, adjusted
+            if not study.file('classifiers', row, g, f'-{seed}.safetensors').exists(): made['classifiers'] += learn['sau' if sau else 'ce']
+    number = lambda part: sum(p == part for p, *_ in plan)
+    pixels = split.train.images[0].nbytes
+    disk = (4 * (count(net) * (number('generator') + 4) + weights)         # 4: the checkpoint of one in training
+            + pixels * (images * number('samples') + max(split.counts) * split.num_classes * number('filled')))
+    return dict(seconds=made, memory=_memory(device), disk=disk)
+
+def _duration(seconds):
+    for unit, size in dict(days=86400, hours=3600, minutes=60).items():
+        if seconds >= 1.5 * size: return f'{seconds / size:.{0 if seconds > 10 * size else 1}f} {unit}'
+    return f'{seconds:.0f} s'
+
+def forecast_text(forecast:dict) -> str:
+    "A line that says what is ahead."
+    parts, memory = forecast['seconds'], forecast['memory']
+    return (f'about {_duration(sum(parts.values()))} ahead, by a few steps measured here ('
+            + ', '.join(f'{k} {_duration(v)}' for k, v in parts.items()) + '); '
+            + (f'{memory / 1e9:.1f} GB of memory, ' if memory else '') + f'{forecast["disk"] / 1e9:.2g} GB on disk')
+
+# %% ../nbs/70_study.ipynb #84db9ce9
 def run_study(split,                  # a `Split`
               out:str|Path,           # the study's folder
               preset:str='small',
@@ -316,6 +417,7 @@ def run_study(split,                  # a `Split`
               fresh:bool=False,
               features:str=None,      # what generators are measured on, as in `study_settings`
               marks:str|Path=None,    # file of samples that are kept or dropped by hand, whatever a filter says
+              workers:int=None,       # as in `in_parallel`; one for the preset tiny
               say=print               # told what is going on, a line each
              ) -> dict:               # the results, as in DIR/results.json
     "Run all four stages on `split`, going on where an interrupted run was; returns what is in results.json."
@@ -329,10 +431,12 @@ def run_study(split,                  # a `Split`
             if not (out/'report.html').exists(): ltnb.core.save_text(out/'report.html', report(results))
             say(f'{out}/results.json is this study already: nothing to do')
             return results
+        if preset != 'tiny':
+            say(forecast_text(forecast(split, out, preset, seeds, generator_seeds)))
         start = time.perf_counter()
         study = _Study(split, out, preset, settings, list(seeds), list(generator_seeds), identity['marks'])
         say('training the classifier that gives features, and the oracle')
-        study.phi0(), study.judge()
+        ltnb.core.in_parallel(_make, [(study, 'phi0'), (study, 'judge')], 1)
         plan, seconds = study.plan(), {}
         count = lambda part: sum(p == part for p, *_ in plan)
         say(f'training {count("generator")} generators and {count("accuracies")} classifiers')
@@ -340,10 +444,14 @@ def run_study(split,                  # a `Split`
             _, part, *key = job
             seconds[part] = seconds.get(part, 0) + result[0]
             if part == 'generator': say(f'{study.file("generators", *key, "").name}: trained')
-        jobs = [(study, *part) for part in plan]
+        together = []       # of a team, all processes make generators and draw samples together
+        if ltnb.core.team().num_processes > 1: together = [part for part in plan if part[0] not in _RESULTS]
+        for part in together: tell((study, *part), _make(study, *part))
+        others = [part for part in plan if part not in together]
         needs = {(study, *part): [(study, *p) for p in before] for part, before in plan.items()}
-        workers = 1 if preset == 'tiny' else None       # a worker takes longer to start than anything `tiny`
-        made = dict(zip(plan, ltnb.core.in_parallel(_make, jobs, workers, 'study', needs, tell)))
+        workers = workers or (1 if preset == 'tiny' else None)  # a worker takes longer to start than anything `tiny`
+        jobs = [(study, *part) for part in others]
+        made = dict(zip(others, ltnb.core.in_parallel(_make, jobs, workers, 'study', needs, tell)))
         of = lambda *part: made[part][1]
         rows = {row: [[of(*part) for part in plan if part[:3] == ('accuracies', row, g)] for g in generator_seeds]
                 for row in CLASSIFIERS}

@@ -695,7 +695,7 @@ def test_presets_for_cifar_are_the_papers_networks():
     assert (paper.channels, paper.layers, paper.attention, paper.dropout) == ((128, 256, 256, 256), 2, (1,), .1)
     assert (paper.steps, paper.batch_size, paper.lr, paper.warmup, paper.decay, paper.ema) == (300_000, 64, 2e-4, 5000, False, .9999)     # CBDM's README
     assert paper.drop_whole_batch and paper.label_drop == .1 and paper.flip
-    assert budget.channels == paper.channels and budget.steps * 15 == paper.steps
+    assert budget.channels == paper.channels and budget.steps * 50 == paper.steps
     assert study_settings(split, 'paper')['sampling']['guidance'] == dict(ddpm=.8, cbdm=1.6)
 
 

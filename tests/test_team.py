@@ -1,0 +1,186 @@
+"One process or several: the same losses, the same images, one writer, an end when one is killed, and a study that goes on with another number of them."
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, make_folder
+
+from ltnb.cbdm import cbdm_for
+from ltnb.core import fingerprint, load_json, load_tensors
+from ltnb.data import load_split
+from ltnb.diffusion import generator_settings, sample, train_generator
+from ltnb.study import run_study
+
+BIN = Path(sys.executable).parent
+LABELS = torch.arange(10).repeat(3)
+
+
+def settings(split): return replace(generator_settings(split, 'tiny'), augment=.12)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)        # as the processes of a team have; sums of floats depend on it
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+    "A generator trained, and images drawn, by a single process."
+    split, path = load_split(), tmp_path_factory.mktemp('alone') / 'cbdm'
+    pipe = train_generator(split, cbdm_for(split), settings(split), path=path)
+    return pipe, sample(pipe, LABELS, batch_size=8), path
+
+
+def losses(path): return load_json(path / 'training.json')['losses']
+
+
+PROGRAM = '''
+import json, math, os, signal, sys
+from pathlib import Path
+import torch
+from ltnb.cbdm import cbdm_for
+from ltnb.core import InputError, alone, fingerprint, gathered, in_parallel, on_main, save_json, team
+from ltnb.data import load_split
+from ltnb.diffusion import load_generator, sample, train_generator
+sys.path.insert(0, sys.argv[1])
+from test_team import LABELS, settings
+what, out = sys.argv[2], Path(sys.argv[3])
+split = load_split()
+
+def train(path, watch=None): return train_generator(split, cbdm_for(split), settings(split), path=path, save_every=0, watch=watch)
+
+if what == 'killed':
+    def watch(i, losses):
+        if team().process_index == 1 and i == 14: os.kill(os.getpid(), signal.SIGKILL)
+    train(out / 'cbdm', watch)
+else:
+    drawn = sample(load_generator(sys.argv[4]), LABELS, batch_size=8)
+    train(out / 'cbdm')
+    order = []
+    jobs = [(12, 18), (7, 3), (10, 5), (4, 6)]
+    dealt = in_parallel(math.gcd, jobs, after={(7, 3): [(12, 18)]}, tell=lambda job, result: order.append(job))
+    errors = []
+    for f in (lambda: on_main(int, 'no number'), lambda: in_parallel(math.sqrt, [(4,), (-1,)]),
+              lambda: train_generator(split, settings=__import__('dataclasses').replace(settings(split), batch_size=33))):
+        try: f()
+        except (ValueError, InputError) as e: errors.append(str(e))
+    with alone(): single = [team().num_processes, gathered('mine')]
+    told = gathered(dict(processes=team().num_processes, images=fingerprint(dict(images=drawn)), dealt=dealt, order=order, errors=errors, single=single))
+    save_json(out / 'told.json', told)
+'''
+
+
+def launch(*args, processes=2, **kwargs):
+    env = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')} | dict(OMP_NUM_THREADS='1', LTNB_PROGRESS='0')
+    command = [BIN / 'torchrun', f'--nproc-per-node={processes}', f'--master-port={29000 + os.getpid() % 900}', *args]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+@pytest.fixture(scope='module')
+def program(tmp_path_factory):
+    path = tmp_path_factory.mktemp('program') / 'program.py'
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.fixture(scope='module')
+def killed(program, tmp_path_factory):
+    out = tmp_path_factory.mktemp('killed')
+    return launch(program, ROOT / 'tests', 'killed', out), out
+
+
+def test_a_killed_process_ends_the_job_with_its_name(killed):
+    done, out = killed
+    assert done.returncode != 0
+    assert 'rank      : 1 ' in done.stderr and 'SIGKILL' in done.stderr
+    assert not (out / 'cbdm').exists() and load_tensors(out / 'cbdm.checkpoint.safetensors')[1]['done'] in (13, 14, 15)
+
+
+@pytest.fixture(scope='module')
+def together(killed, program, alone):
+    "What two processes make, going on from what was left by those of which one was killed."
+    out = killed[1]
+    (out / 'copy.checkpoint.safetensors').write_bytes((out / 'cbdm.checkpoint.safetensors').read_bytes())
+    done = launch(program, ROOT / 'tests', 'all', out, alone[2])
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_json(out / 'told.json'), out
+
+
+def test_two_processes_have_the_losses_of_one(together, alone):
+    _, out = together
+    assert load_json(out / 'cbdm/training.json')['processes'] == 2
+    assert losses(out / 'cbdm') == pytest.approx(losses(alone[2]), rel=2e-3)
+    assert sorted(p.name for p in out.iterdir()) == ['cbdm', 'copy.checkpoint.safetensors', 'told.json']    # one wrote, and cleaned up
+
+
+def test_one_process_goes_on_where_two_were(together, alone):
+    _, out = together
+    split = load_split()
+    train_generator(split, cbdm_for(split), settings(split), path=out / 'copy')
+    assert losses(out / 'copy') == pytest.approx(losses(alone[2]), rel=2e-3)
+    (out / 'copy').rename(out.with_name('copy'))
+
+
+def test_two_processes_draw_the_images_of_one(together, alone):
+    told, _ = together
+    assert [t['processes'] for t in told] == [2, 2]
+    assert [t['images'] for t in told] == [fingerprint(dict(images=alone[1]))] * 2      # bit by bit, and both have all
+
+
+def test_jobs_are_dealt_out_and_errors_are_everybodys(together):
+    for told in together[0]:
+        assert told['dealt'] == [6, 1, 5, 2] and sorted(map(tuple, told['order'])) == [(4, 6), (7, 3), (10, 5), (12, 18)]
+        assert told['order'].index([7, 3]) > told['order'].index([12, 18])
+        assert 'no number' in told['errors'][0] and 'expected a nonnegative' in told['errors'][1] or 'math domain' in told['errors'][1]
+        assert told['errors'][2] == 'a batch of 33 cannot be shared out evenly to 2 processes: start another number of them'
+        assert told['single'] == [1, ['mine']]
+
+
+def test_a_study_by_accelerate_launch_is_the_study_of_one_process(tmp_path):
+    bars = make_folder(tmp_path / 'bars', (12, 6, 5), test=6)
+    by_one = run_study(load_split(f'folder:{bars}'), tmp_path / 'one', 'tiny', seeds=[0], say=lambda line: None)
+    command = [BIN / 'accelerate', 'launch', '--multi_gpu', '--num_processes=2', '--num_machines=1', '--mixed_precision=no', '--dynamo_backend=no',
+               f'--main_process_port={29900 + os.getpid() % 90}', '-m', 'ltnb', 'study', '--data', f'folder:{bars}', '--preset', 'tiny', '--seeds', '0', '--out']
+    env = dict(os.environ, OMP_NUM_THREADS='1', LTNB_PROGRESS='0', ACCELERATE_USE_CPU='1')
+    done = subprocess.run([*command, tmp_path / 'two'], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('Split bars') == 1 and 'Traceback' not in done.stderr and 'Warning' not in done.stderr
+    by_two = json.loads((tmp_path / 'two/results.json').read_text())
+    assert set(by_two) == set(by_one) and set(by_two['classifiers']) == set(by_one['classifiers'])
+    assert by_two['classifiers']['ce'] == json.loads(json.dumps(by_one['classifiers']['ce']))      # what no generator is in: bit by bit
+    for name, g in by_one['generators'].items():
+        assert by_two['generators'][name]['overall']['diversity'] == pytest.approx(g['overall']['diversity'], rel=.02)
+    assert {p.relative_to(tmp_path / 'two') for p in (tmp_path / 'two').rglob('*') if p.is_file()} == {
+        p.relative_to(tmp_path / 'one') for p in (tmp_path / 'one').rglob('*') if p.is_file()}
+    wrong = subprocess.run([*command, tmp_path / 'bars/train/class0/000.png'], env=env, capture_output=True, text=True, timeout=300)
+    assert wrong.returncode != 0 and wrong.stderr.count('ltnb: --out') == 1
+
+
+def test_notebook_launcher_starts_a_team(tmp_path):
+    program = f'''
+from accelerate import notebook_launcher
+import torch
+torch.set_num_threads(1)
+def run(path):
+    import sys
+    sys.path.insert(0, {str(ROOT / 'tests')!r})
+    from test_team import settings
+    from ltnb.cbdm import cbdm_for
+    from ltnb.data import load_split
+    from ltnb.diffusion import train_generator
+    split = load_split()
+    train_generator(split, cbdm_for(split), settings(split), path=path)
+notebook_launcher(run, ({str(tmp_path / 'cbdm')!r},), num_processes=2, use_port='{29700 + os.getpid() % 90}')
+'''
+    done = subprocess.run([sys.executable, '-c', program], env=dict(os.environ, OMP_NUM_THREADS='1', LTNB_PROGRESS='0'), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert load_json(tmp_path / 'cbdm/training.json')['processes'] == 2
