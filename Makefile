@@ -4,9 +4,9 @@ BIN    := .venv/bin
 STAMP  := .venv/.made
 RUN    := runs/digits
 REVEAL := https://unpkg.com/reveal.js@4.0.2
-OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 05_rebalancing.ipynb 50_widgets.ipynb 60_reading_group.ipynb 70_study.ipynb 71_experiments.ipynb 90_cli.ipynb index.ipynb
+OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 05_rebalancing.ipynb 50_widgets.ipynb 60_reading_group.ipynb 70_study.ipynb 71_experiments.ipynb 80_scaling.ipynb 90_cli.ipynb index.ipynb
 
-.PHONY: help run test lab export readme outputs record slides clean
+.PHONY: help run test lab export readme outputs record slides bench gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,8 @@ help:
 	@echo 'make export   after an edit in nbs/: clean the notebooks, write the package and README.md'
 	@echo 'make outputs  execute all notebooks, to commit what they show'
 	@echo 'make record   the study and the experiments with several seeds (five hours), behind the figures with spread'
+	@echo 'make bench    what is fast, by how much, and against what, on this machine (under ten minutes on two cores)'
+	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
 	@echo 'make clean    delete .venv (runs/ stays)'
 
@@ -57,6 +59,14 @@ record: $(STAMP)
 # The slides load reveal.js from REVEAL when they are opened; without a network, give a copy: make slides REVEAL=PATH
 slides: $(STAMP)
 	@$(BIN)/python tests/slides.py runs/slides $(REVEAL) nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+gpu: bench
+	@for f in $(PACKS); do name=$$(basename $$f .pack)-budget && \
+	    $(BIN)/ltnb study --data pack:$$f --preset budget --workers 4 --out runs/$$name && \
+	    $(BIN)/python -c "from ltnb.core import *; r = load_json('runs/$$name/results.json'); del r['pictures']; save_json('benchmarks/results/$$name.json', r)" || exit 1; done
 
 clean:
 	@rm -rf .venv

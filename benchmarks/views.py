@@ -1,6 +1,4 @@
 "SAU's three views of CIFAR-size photographs: image by image with PIL, as its code makes them, and in batches on tensors."
-import argparse
-import json
 import time
 
 import torch
@@ -8,6 +6,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
+from benchmarks.common import DEVICE, now, row, seconds
 from ltnb.core import rng
 from ltnb.data import to_float
 from ltnb.sau import sau_views
@@ -40,21 +39,32 @@ def measure(n=4096, batch_size=128):
     cores = torch.get_num_threads()
     loader = DataLoader(OneByOne(images), batch_size, num_workers=cores if cores > 1 else 0, persistent_workers=cores > 1)
     for _ in loader if cores > 1 else (): pass     # so that the processes are there
-    start = time.perf_counter()
+    start = now()
     for views in loader: assert [v.shape[1:] for v in views] == [(3, 32, 32)] * 3
-    one_by_one = n / (time.perf_counter() - start)
+    one_by_one = n / (now() - start)
 
+    images = images.to(DEVICE)
     def batched(n):
         for i, x in enumerate(images[:n].split(batch_size)):
             for k, view in enumerate(sau_views(True)): assert view(to_float(x), rng(i, k)).shape == x.shape
-    batched(2 * batch_size)                        # warm up
-    start = time.perf_counter()
-    batched(n)
-    in_batches = n / (time.perf_counter() - start)
+    in_batches = n / seconds(lambda: batched(n), 2)
     return dict(one_by_one=one_by_one, in_batches=in_batches, times=in_batches / one_by_one, cores=cores, batch_size=batch_size)
 
 
-if __name__ == '__main__':
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--images', type=int, default=4096)
-    print(json.dumps({k: round(v, 1) for k, v in measure(p.parse_args().images).items()}))
+def share_of_a_step():
+    "Which part of a training step of SAU is spent on views: ResNet-32, batches of 128."
+    from benchmarks.common import photographs, seconds_a_step
+    from ltnb.classifiers import classifier_settings
+    from ltnb.sau import Learner
+    split = photographs()
+    settings = classifier_settings(split, 'budget')
+    step, _ = seconds_a_step(lambda watch: Learner('sau').train(split, split.train, settings, watch=watch), 6)
+    x = to_float(split.train.images[:settings.batch_size].to(DEVICE))
+    light, *others = sau_views(True)
+    return seconds(lambda: [view(x, rng(0, k)) for k, view in enumerate((light, light, *others))]) / step
+
+
+def rows():
+    best = max((measure() for _ in range(2)), key=lambda m: m['times'])
+    return [row("SAU's three views of 32×32 photographs", 'images/s', (f"image by image with PIL, {best['cores']} processes", best['one_by_one']),
+                ('in batches', best['in_batches']), f'AutoAugment, hue and blur against torchvision\'s (tests); views take {share_of_a_step():.0%} of a step', '5 ×')]

@@ -25,6 +25,10 @@ def _seeds(text):
         raise argparse.ArgumentTypeError(f'{text!r}: seeds must differ and be 0 or more')
     return seeds
 
+def _workers(text):
+    if text.isdecimal() and int(text) > 0: return int(text)
+    raise argparse.ArgumentTypeError(f'{text!r} is no number of workers: 1 or more')
+
 def parser() -> argparse.ArgumentParser:
     "The command line of `ltnb`."
     p = _Parser(prog='ltnb', description='Learning from long-tailed images with diffusion models.')
@@ -35,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     e = commands.add_parser('experiment', help='measure many generators: what the figures with spread are made from',
         description='Measure many generators of a kind, and leave a row for each in DIR/experiments/NAME.json.')
     e.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, filters, '
-                   'ladder or amounts; several are done in turn')
+                   'ladder, amounts, classifiers, sau, adjusted or noise; several are done in turn')
     d = commands.add_parser('data', help='pack a long-tailed split into one file').add_subparsers(
         dest='action', required=True, metavar='pack', parser_class=_Parser)
     k = d.add_parser('pack', help='pack a long-tailed split into one file',
@@ -58,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
                        help='tiny: minutes, poor images; small: two CPU cores, small images; '
                             'budget and paper: a GPU (default: small)')
         x.add_argument('--out', metavar='DIR', help='where to leave what is made (default: below runs)')
-        x.add_argument('--workers', type=int, metavar='N',
+        x.add_argument('--workers', type=_workers, metavar='N',
                        help='trainings at once in one process (default: one a core on a CPU, one on an accelerator)')
     e.add_argument('--seeds', type=_seeds, default=[0, 1, 2], metavar='0,1,2',
                    help="the generators' seeds (default: 0,1,2)")
@@ -81,9 +85,13 @@ def parser() -> argparse.ArgumentParser:
 def say(line:str): # by one process of the team
     if ltnb.core.team().is_main_process: print(line, flush=True)
 
+def _split(a):
+    load = lambda: ltnb.data.load_split(a.data, a.imbalance_factor, a.profile, download=a.download)
+    if a.download: ltnb.core.on_main(lambda: bool(load()))      # one process fetches, then all read
+    return load()
+
 def _study(a):
-    study = ltnb.study
-    split = ltnb.data.load_split(a.data, a.imbalance_factor, a.profile, download=a.download)
+    study, split = ltnb.study, _split(a)
     if a.notebooks and (split.name, a.preset, a.seeds, a.generator_seeds[0]) != ('digits', 'small', [0, 1, 2], 0):
         raise ltnb.core.InputError('--notebooks goes with --data digits, --preset small and the default seeds, '
                                    'which the stage notebooks are written for')
@@ -104,9 +112,10 @@ def _study(a):
     say(f'report: {out/"report.html"}')
 
 def _data(a):
-    split = ltnb.data.load_split(a.data, a.imbalance_factor, a.profile, download=a.download)
+    split = _split(a)
     say(repr(split))
-    if a.full and split.full is None: raise ltnb.core.InputError(f'{a.data}: its balanced set is not known, leave out --full')
+    if a.full and split.full is None:
+        raise ltnb.core.InputError(f'{a.data}: its balanced set is not known, leave out --full')
     size = ltnb.data.pack(split, a.file, a.full)
     say(f'{a.file}: {size / 1e6:.1f} MB, to be used as --data pack:{a.file}')
 

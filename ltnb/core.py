@@ -124,7 +124,7 @@ def usual_speed(device:torch.device,
                ) -> Speed:
     "What has been found to be fastest."
     cuda = device.type == 'cuda'
-    return Speed(has_bf16(device) and (cuda or width * pixels >= 768), cuda, cuda and steps >= 5000)
+    return Speed(has_bf16(device) and (cuda or width * pixels >= 768), cuda, cuda and steps >= 20_000)
 
 def to_device(x:torch.Tensor, device) -> torch.Tensor:
     "`x` on `device`, which may still be working on something else meanwhile."

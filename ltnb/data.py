@@ -325,8 +325,10 @@ def from_pack(path:str|Path) -> Split:
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path} is missing: it should be a file that `ltnb data pack` wrote')
     try: tensors, about = load_tensors(path)
-    except InputError: raise InputError(f'{path} is damaged, or not written by `ltnb data pack`: pack the split again') from None
-    if about.get('kind') != 'ltnb split': raise InputError(f'{path} holds no split: it should be what `ltnb data pack` wrote')
+    except InputError:
+        raise InputError(f'{path} is damaged, or not written by `ltnb data pack`: pack the split again') from None
+    if about.get('kind') != 'ltnb split':
+        raise InputError(f'{path} holds no split: it should be what `ltnb data pack` wrote')
     def part(name):
         files = [tensors[k] for k in sorted(tensors) if k.startswith(f'{name}.') and k != f'{name}.labels']
         return ImageSet(_from_mosaics(files, about['shapes'][name]), tensors[f'{name}.labels'])
@@ -368,8 +370,8 @@ def from_lists(root:str|Path,
     return train, test, [names.get(c, str(c)) for c in range(max(names) + 1)]
 
 # %% ../nbs/01_data.ipynb #01287484
-SOURCES = ('digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT (or cifar10-lt:ROOT …), imagenet_lt64:ROOT '
-           '(or another number of pixels), folder:ROOT, pack:FILE')
+SOURCES = ('digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT (or cifar10-lt:ROOT …), '
+           'imagenet_lt64:ROOT (or another number of pixels), folder:ROOT, pack:FILE')
 
 def load_split(data:str='digits',              # `digits`, `mnist:ROOT`, `cifar10:ROOT` …, `folder:ROOT`
                imbalance_factor:float=None,    # R; digits 20, the standard sets 100, a folder as it is
@@ -380,7 +382,8 @@ def load_split(data:str='digits',              # `digits`, `mnist:ROOT`, `cifar1
     "The long-tailed split of a data set; an `InputError` says what is wrong with the input."
     name, _, root = str(data).partition(':')
     if name == 'pack' and root:
-        if (imbalance_factor, profile) != (None, None): raise InputError(f'{root} is a split already: its imbalance cannot be set')
+        if (imbalance_factor, profile) != (None, None):
+            raise InputError(f'{root} is a split already: its imbalance cannot be set')
         return from_pack(root)
     if name.removesuffix('-lt') in TORCHVISION: name = name.removesuffix('-lt')     # long-tailed they are all
     if name == 'digits' and not root: train, test, names = digits()

@@ -22,8 +22,9 @@ from accelerate.utils import reduce as mean_over_processes
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .core import (InputError, Speed, default_device, fingerprint, gathered, load_json, load_tensors, mixed_precision, on_main,
-                       progress, rng, save_json, save_tensors, seeded, team, to_device, train, usual_speed, whole)
+from .core import (InputError, Speed, default_device, fingerprint, gathered, load_json, load_tensors,
+                       mixed_precision, on_main, progress, rng, save_json, save_tensors, seeded, team, to_device, train,
+                       usual_speed, whole)
 from .data import ImageSet, Split, batch_indices, to_float, to_uint8
 
 # %% ../nbs/02_diffusion.ipynb #6101e7eb
@@ -151,7 +152,7 @@ def ddpm_loss(net, batch:NoisyBatch, generator:torch.Generator
 # %% ../nbs/02_diffusion.ipynb #1606dbc6
 def noisy_batch(split:Split, settings:GeneratorSettings, schedule, step:int, seed:int, device='cpu'
                ) -> tuple[NoisyBatch, torch.Generator]: # the batch, and the generator for what else the step draws
-    "Batch number `step` of a training, of which each process of the team has a part; it depends on `seed` and `step` only."
+    "Batch number `step` of a training, or this process's part of it: it depends on `seed` and `step` only."
     g, n, at = rng(seed, 'generator', step), settings.batch_size, split.train.images.device
     i = to_device(batch_indices(len(split.train), n, step, seed), at)
     x0, y = to_float(to_device(split.train.images[i], device)), to_device(split.train.labels[i], device)
@@ -349,8 +350,8 @@ def train_generator(split:Split,
     losses, seconds = train(step, settings.steps, parts, checkpoint, about,
                             desc=f'training {name}', **kwargs)
     pipe = with_sampler(ClassConditionalPipeline(average.module.eval(), schedule))
-    pipe.training = dict(about, parameters=count_parameters(net), seconds=seconds, speed=asdict(speed), processes=processes,
-                         losses=[round(c.mean().item(), 5) for c in losses.chunk(200)])
+    pipe.training = dict(about, parameters=count_parameters(net), seconds=seconds, speed=asdict(speed),
+                         processes=processes, losses=[round(c.mean().item(), 5) for c in losses.chunk(200)])
     def save():
         with whole(path) as tmp:
             pipe.save_pretrained(tmp)

@@ -48,7 +48,8 @@ _MADE = ('results.json', 'report.html', 'study.json', 'generators', 'samples', '
 @contextmanager
 def study_folder(out:str|Path, identity:dict, fresh:bool=False):
     "The folder of the study that `identity` describes, locked while in use; an `InputError` if another study is in it."
-    with ExitStack() as stack: yield ltnb.core.on_main(lambda: stack.enter_context(_locked(Path(out), identity, fresh)))
+    with ExitStack() as stack:
+        yield ltnb.core.on_main(lambda: stack.enter_context(_locked(Path(out), identity, fresh)))
 
 @contextmanager
 def _locked(out, identity, fresh):
@@ -348,7 +349,7 @@ def forecast(split,
              seeds=(0, 1, 2),
              generator_seeds=(0,)
             ) -> dict:                # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'
-    "What `run_study` will take here, from a few steps of training and sampling; samples drawn again for a filter not counted."
+    "What `run_study` will take here, from a few steps; samples drawn anew for those that a filter drops not counted."
     settings = ltnb.diffusion.generator_settings(split, preset)
     with _as_workers_run(settings, max(split.image_shape[1:])) as workers:
         made = ltnb.core.on_main(_forecast, split, Path(out), preset, settings, list(seeds), list(generator_seeds))
@@ -360,8 +361,9 @@ def _forecast(split, out, preset, settings, seeds, generator_seeds):
     study = _Study(split, out, preset, study_settings(split, preset), seeds, generator_seeds, None)
     device, count, plan = ltnb.core.default_device(), ltnb.diffusion.count_parameters, study.plan()
     sampling = study.settings['sampling']
-    speed = ltnb.core.usual_speed(device, settings.channels[0], max(split.image_shape[1:]))     # nothing is compiled for this
-    a_step = {name: _seconds_a_step(lambda watch: ltnb.diffusion.train_generator(split, loss, settings, speed=speed, watch=watch))
+    speed = ltnb.core.usual_speed(device, settings.channels[0], max(split.image_shape[1:])) # nothing is compiled for this
+    train = lambda loss: lambda watch: ltnb.diffusion.train_generator(split, loss, settings, speed=speed, watch=watch)
+    a_step = {name: _seconds_a_step(train(loss))
               for name, loss in dict(ddpm=ltnb.diffusion.ddpm_loss, cbdm=ltnb.cbdm.cbdm_for(split)).items()}
     learn, networks = {}, {}
     for row in 'ce', 'sau':
@@ -389,7 +391,8 @@ def _forecast(split, out, preset, settings, seeds, generator_seeds):
             sau = CLASSIFIERS[row][3].get('method') == 'sau'
             weights += count(networks['sau' if sau else 'ce'])
             if CLASSIFIERS[row][3].get('tau'): continue         # another row's, adjusted
-            if not study.file('classifiers', row, g, f'-{seed}.safetensors').exists(): made['classifiers'] += learn['sau' if sau else 'ce']
+            if not study.file('classifiers', row, g, f'-{seed}.safetensors').exists():
+                made['classifiers'] += learn['sau' if sau else 'ce']
     number = lambda part: sum(p == part for p, *_ in plan)
     pixels = split.train.images[0].nbytes
     disk = (4 * (count(net) * (number('generator') + 4) + weights)         # 4: the checkpoint of one in training
@@ -533,7 +536,7 @@ def machine(device) -> dict:
     "What a study runs on."
     import torch
     return dict(system=platform.system(), processor=platform.machine(),
-                cpus=os.cpu_count(), threads=torch.get_num_threads(),
+                cpus=os.cpu_count(), threads=torch.get_num_threads(), processes=ltnb.core.team().num_processes,
                 device=torch.cuda.get_device_name() if device.type == 'cuda' else device.type)
 
 # %% ../nbs/70_study.ipynb #8dfd3f9c

@@ -8,8 +8,8 @@ import torch
 from conftest import make_folder
 from PIL import Image
 
-from ltnb.core import InputError
-from ltnb.data import batch_indices, load_split, long_tail_counts, thin_out
+from ltnb.core import InputError, save_tensors
+from ltnb.data import batch_indices, load_split, long_tail_counts, pack, thin_out
 
 
 def test_exponential_counts_are_the_fields():
@@ -151,3 +151,50 @@ def test_lists_such_as_imagenet_lts(tmp_path):
     (tmp_path / 'ImageNet_LT_train.txt').unlink()
     with pytest.raises(InputError, match='ImageNet_LT_train.txt is missing'): load_split(f'imagenet_lt16:{tmp_path}')
     with pytest.raises(InputError, match='unknown data set'): load_split(f'imagenet_lt:{tmp_path}')
+
+
+# ---- packed splits
+
+def photographs_folder(root): return load_split(f'folder:{make_folder(root, (70, 30, 5), size=32)}')
+
+
+def test_a_packed_split_is_the_same_split(tmp_path):
+    split = photographs_folder(tmp_path / 'bars')
+    size = pack(split, tmp_path / 'bars.pack')
+    again = load_split(f'pack:{tmp_path / "bars.pack"}')
+    assert again.sha256 == split.sha256 and (again.name, again.class_names, again.counts) == (split.name, split.class_names, split.counts)
+    assert torch.equal(again.test.images, split.test.images) and again.full is None
+    assert size == (tmp_path / 'bars.pack').stat().st_size < split.train.images.nbytes + split.test.images.nbytes
+
+
+def test_a_pack_can_hold_the_balanced_set(tmp_path):
+    split = load_split('digits', 5)
+    pack(split, tmp_path / 'digits.pack', full=True)
+    again = load_split(f'pack:{tmp_path / "digits.pack"}')
+    assert (again.imbalance_factor, again.profile) == (5, 'exp') and torch.equal(again.full.images, split.full.images)
+
+
+def test_more_than_one_mosaic(tmp_path, monkeypatch):
+    monkeypatch.setattr('ltnb.data.SIDE', 64)
+    split = photographs_folder(tmp_path / 'bars')
+    pack(split, tmp_path / 'bars.pack')
+    assert load_split(f'pack:{tmp_path / "bars.pack"}').sha256 == split.sha256
+
+
+@pytest.mark.parametrize('harm', ['missing', 'cut', 'flipped', 'another file', 'resplit'])
+def test_a_pack_that_cannot_be_used_is_one_line(tmp_path, harm):
+    f = tmp_path / 'digits.pack'
+    pack(load_split(), f)
+    data = bytearray(f.read_bytes())
+    if harm == 'missing': f.unlink()
+    if harm == 'cut': f.write_bytes(data[:-100])
+    if harm == 'another file': save_tensors(f, dict(x=torch.zeros(2)))
+    if harm == 'flipped':       # in the middle of the largest picture
+        data[len(data) // 2] ^= 255
+        f.write_bytes(data)
+    with pytest.raises(InputError, match='digits.pack') as e: load_split(f'pack:{f}', imbalance_factor=3 if harm == 'resplit' else None)
+    assert '\n' not in str(e.value)
+
+
+def test_the_names_of_the_literature_are_the_standard_sets(tmp_path):
+    with pytest.raises(InputError, match='put CIFAR10 there'): load_split(f'cifar10-lt:{tmp_path}')

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from ltnb.data import load_split
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss, generator_settings, load_generator, train_generator
 from ltnb.cli import main
 from ltnb.experiments import run_experiment
-from ltnb.study import CLASSIFIERS, _Study, report, run_study, save_marks, study_settings
+from ltnb.study import CLASSIFIERS, _seconds_a_step, _Study, forecast, report, run_study, save_marks, study_settings
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency', 'n_real', 'n_generated'}
 GROUPS = ('overall', 'many', 'medium', 'few')
@@ -312,3 +313,40 @@ def test_import_is_light_and_quick():
 def test_help_is_quick():
     assert seconds(os.path.join(os.path.dirname(sys.executable), 'ltnb'), '--help') < .5
     assert seconds(sys.executable, '-m', 'ltnb', 'study', '--help') < .5
+
+
+# ---- what is ahead
+
+def test_a_forecast_counts_what_is_left_to_do(study, bars, tmp_path):
+    _, out = study
+    split = load_split(f'folder:{bars}')
+    threads = torch.get_num_threads()
+    ahead, done = (forecast(split, folder, 'tiny', [0, 1]) for folder in (tmp_path / 'new', out))
+    assert all(v > 0 for v in ahead['seconds'].values()) and not (tmp_path / 'new').exists()
+    assert set(done['seconds'].values()) == {0} and ahead['memory'] > 1e8 and done['disk'] == ahead['disk'] > 1e6
+    assert torch.get_num_threads() == threads and os.environ['LTNB_PROGRESS'] == '0'
+    assert sum(p.stat().st_size for p in out.rglob('*') if p.is_file()) == pytest.approx(ahead['disk'], rel=.6)
+
+
+def test_a_forecast_is_near_what_it_takes(tmp_path):
+    "Sixty steps of a generator, foretold and done."
+    split = load_split()
+    settings = replace(generator_settings(split, 'small'), steps=60)
+    foretold = 60 * _seconds_a_step(lambda watch: train_generator(split, ddpm_loss, settings, watch=watch))
+    taken = train_generator(split, ddpm_loss, settings).training['seconds']
+    assert foretold == pytest.approx(taken, rel=.5)
+
+
+def test_predict_says_a_line_and_leaves_nothing(bars, tmp_path, capsys):
+    main(['study', '--data', f'folder:{bars}', '--preset', 'tiny', '--out', str(tmp_path / 'out'), '--predict'])
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and 'ahead, by a few steps measured here (generators' in said[1] and 'on disk' in said[1]
+    assert not (tmp_path / 'out').exists()
+
+
+def test_data_pack_by_command(bars, tmp_path, capsys):
+    main(['data', 'pack', '--data', f'folder:{bars}', str(tmp_path / 'bars.pack')])
+    assert 'to be used as --data pack:' in capsys.readouterr().out
+    assert load_split(f'pack:{tmp_path / "bars.pack"}').sha256 == load_split(f'folder:{bars}').sha256
+    with pytest.raises(SystemExit) as e: main(['data', 'pack', '--data', f'folder:{bars}', '--full', str(tmp_path / 'x')])
+    assert e.value.code == 2 and 'balanced set is not known' in capsys.readouterr().err and not (tmp_path / 'x').exists()

@@ -1,0 +1,64 @@
+"""What is fast, by how much, and against what: `make bench`, or `python -m benchmarks [NAME …]`.
+
+Each benchmark runs in a process of its own and has the baseline written plainly beside what ltnb does; both are checked to compute the
+same. A result is kept in results/MACHINE.json, with device, versions, date and command; names that are not run again stay as they were."""
+import argparse
+import datetime
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHMARKS = dict(step='a training step of CBDM with the papers\' U-Net', sampling='a balanced set with guidance', views="SAU's three views",
+                  neighbours='precision and recall', knobs='each knob by itself', run='the whole of `make run`, which takes longer than all others together')
+USUAL = [name for name in BENCHMARKS if name != 'run']
+
+
+def times(row): return f"{row['baseline']['value'] / row['ltnb']['value']:.3g} ×" if row['unit'] == 's' else f"{row['ltnb']['value'] / row['baseline']['value']:.3g} ×"
+
+
+def said(measured, unit):
+    value = measured['value']
+    return f"{measured['how']}: {f'{value:,.0f}' if value >= 100 else f'{value:.3g}'} {unit}"
+
+
+def table(results):
+    "The rows of a results file as lines of a Markdown table."
+    yield '| what | baseline | ltnb | faster | aim | checked |'
+    yield '| --- | --- | --- | ---: | ---: | --- |'
+    for rows in results['rows'].values():
+        for row in rows:
+            yield f"| {row['what']} | {said(row['baseline'], row['unit'])} | {said(row['ltnb'], row['unit'])} | {times(row)} | {row.get('aim', '')} | {row['checked']} |"
+
+
+def main():
+    p = argparse.ArgumentParser(prog='python -m benchmarks', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('names', nargs='*', metavar='NAME', help='; '.join(f'{k}: {v}' for k, v in BENCHMARKS.items()))
+    p.add_argument('--out', help='default: results/MACHINE.json beside this file')
+    a = p.parse_args()
+    if wrong := set(a.names) - set(BENCHMARKS): p.error(f'no benchmark {", ".join(wrong)}: there are {", ".join(BENCHMARKS)}')
+    from ltnb.core import default_device, save_json
+    from ltnb.study import machine, versions
+    about = machine(default_device())
+    out = Path(a.out or HERE / 'results' / (f"cpu-{about['cpus']}.json" if about['device'] == 'cpu' else about['device'].replace(' ', '-').lower() + '.json'))
+    results = json.loads(out.read_text()) if out.exists() else dict(schema=1, rows={}, dates={})
+    for name in a.names or USUAL:
+        print(f'{name}: {BENCHMARKS[name]} …', end=' ', flush=True)
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, '-c', f'import json, benchmarks.{name} as b; print("ROWS" + json.dumps(b.rows()))'],
+                              cwd=HERE.parent, stdout=subprocess.PIPE, text=True, env=dict(os.environ, LTNB_PROGRESS='0'))
+        if done.returncode: sys.exit(f'benchmark {name} failed')
+        results['rows'][name] = json.loads(done.stdout.rpartition('ROWS')[2])
+        results['rows'] = {name: results['rows'][name] for name in BENCHMARKS if name in results['rows']}
+        results |= dict(machine=about, versions=versions(), command=f'python -m benchmarks {" ".join(results["rows"])}')
+        results['dates'][name] = datetime.date.today().isoformat()
+        save_json(out, results)
+        print(f'{time.perf_counter() - start:.0f} s')
+    print('', *table(results), '', out, sep='\n')
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,68 @@
+"Each knob by itself. What is usual (`ltnb.core.usual_speed`) was chosen by these."
+from dataclasses import replace
+
+import torch
+
+from benchmarks.common import DEVICE, apart, photographs, row, seconds, seconds_a_step
+from ltnb.cbdm import cbdm_for
+from ltnb.core import Speed, has_bf16, save_tensors, seeded
+from ltnb.data import load_split
+from ltnb.diffusion import generator_settings, train_generator, unet
+
+
+def step(split, settings, speed, steps):
+    return seconds_a_step(lambda watch: train_generator(split, cbdm_for(split), settings, speed=speed, watch=watch), steps)
+
+
+def of_network(name, split, settings, steps, compile):
+    "Rows of the ways to run a network, each against the plain one."
+    plain, loss = step(split, settings, Speed(), steps)
+    ways = dict(bf16=Speed(bf16=True)) if has_bf16(DEVICE) else {}
+    ways['channels_last'] = Speed(channels_last=True)
+    if compile: ways['torch.compile'] = Speed(compile=True)
+    if has_bf16(DEVICE): ways['bf16, channels_last'] = Speed(bf16=True, channels_last=True)
+    found = []
+    for way, speed in ways.items():
+        fast, its_loss = step(split, settings, speed, steps)
+        off = abs(its_loss / loss - 1)
+        assert off < 2e-2, (way, off)
+        found.append(row(f'CBDM step, {name}', 's', ('fp32', plain), (way, fast), f'first loss {apart(off)}'))
+    return found
+
+
+def rows():
+    cpu, photos, digits = DEVICE.type == 'cpu', photographs(), load_split()
+    paper = replace(generator_settings(photos, 'paper'), batch_size=8 if cpu else 64)
+    found = of_network(f"the papers' U-Net, 32×32, batch {paper.batch_size}", photos, paper, 5 if cpu else 30, not cpu)
+    found += of_network('small U-Net, 8×8, batch 64', digits, generator_settings(digits), 15, True)
+
+    with seeded(0): net = unet(photos, paper).to(DEVICE)
+    for p in net.parameters(): p.grad = torch.randn_like(p)
+    def adam(**how):
+        optimizer = torch.optim.Adam([p.detach().clone().requires_grad_() for p in net.parameters()], 1e-4, **how)
+        for p, q in zip(optimizer.param_groups[0]['params'], net.parameters()): p.grad = q.grad
+        taken = seconds(optimizer.step, 5, 2)
+        return taken, optimizer.param_groups[0]['params']
+    (before, a), (after, b) = adam(foreach=False), adam(fused=True)
+    most = max((x - y).abs().max().item() for x, y in zip(a, b))
+    assert most < 1e-5, most
+    found.append(row("Adam, the papers' U-Net", 's', ('a loop over tensors', before), ('fused', after), f'weights {apart(most)} after seven steps'))
+
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    average, loop = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(.9999)), [p.detach().clone() for p in net.parameters()]
+    average.update_parameters(net)
+    def by_loop():
+        for x, p in zip(loop, net.parameters()): x.mul_(.9999).add_(p.detach(), alpha=1e-4)
+    before, after = seconds(by_loop, 5), seconds(lambda: average.update_parameters(net), 5)
+    most = max((x - y).abs().max().item() for x, y in zip(loop, average.module.parameters()))
+    assert most < 1e-5, most
+    found.append(row("average of the weights, the papers' U-Net", 's', ('a loop over tensors', before), ('all at once', after), apart(most)))
+
+    import tempfile
+    from pathlib import Path
+    state = {f'{k}{i}': v.clone() for i in range(4) for k, v in net.state_dict().items()}   # as a checkpoint: weights, average, two moments
+    with tempfile.TemporaryDirectory() as d:
+        before = seconds(lambda: save_tensors(Path(d) / 'checkpoint', state), 2, 1)
+    after = seconds(lambda: {k: v.detach().to('cpu', copy=True) for k, v in state.items()}, 3, 1)
+    found.append(row("training waits for a checkpoint, the papers' U-Net", 's', ('until it is written', before), ('until it is copied', after), 'resumed trainings end bit by bit the same (tests)'))
+    return found
