@@ -18,7 +18,9 @@ BENCHMARKS = dict(step='a training step of CBDM with the papers\' U-Net', sampli
 USUAL = [name for name in BENCHMARKS if name != 'run']
 
 
-def times(row): return f"{row['baseline']['value'] / row['ltnb']['value']:.3g} ×" if row['unit'] == 's' else f"{row['ltnb']['value'] / row['baseline']['value']:.3g} ×"
+def times(row):
+    before, after = row['baseline']['value'], row['ltnb']['value']
+    return f"{after / before if row['unit'].endswith('/s') else before / after:.3g} ×"
 
 
 def said(measured, unit):
@@ -45,7 +47,7 @@ def main():
     from ltnb.study import machine, versions
     about = machine(default_device())
     out = Path(a.out or HERE / 'results' / (f"cpu-{about['cpus']}.json" if about['device'] == 'cpu' else about['device'].replace(' ', '-').lower() + '.json'))
-    results = json.loads(out.read_text()) if out.exists() else dict(schema=1, rows={}, dates={})
+    results = json.loads(out.read_text()) if out.exists() else dict(schema=1, rows={}, measured={})
     for name in a.names or USUAL:
         print(f'{name}: {BENCHMARKS[name]} …', end=' ', flush=True)
         start = time.perf_counter()
@@ -54,8 +56,7 @@ def main():
         if done.returncode: sys.exit(f'benchmark {name} failed')
         results['rows'][name] = json.loads(done.stdout.rpartition('ROWS')[2])
         results['rows'] = {name: results['rows'][name] for name in BENCHMARKS if name in results['rows']}
-        results |= dict(machine=about, versions=versions(), command=f'python -m benchmarks {" ".join(results["rows"])}')
-        results['dates'][name] = datetime.date.today().isoformat()
+        results['measured'][name] = dict(date=datetime.date.today().isoformat(), command=f'python -m benchmarks {name}', machine=about, versions=versions())
         save_json(out, results)
         print(f'{time.perf_counter() - start:.0f} s')
     print('', *table(results), '', out, sep='\n')

@@ -25,18 +25,21 @@ def seconds(f, repeat=3, warm=1):
 
 
 def seconds_a_step(train, steps=5, warm=2):
-    "The fastest step of a training that `train(watch)` starts, and the loss of its first."
-    at, first = [], []
+    "The fastest step of a training that `train(watch)` starts, and the losses of all: later ones depend on what was learned before."
+    at, seen = [], []
     def watch(i, losses):
         at.append(now())
-        first.append(losses[0].item())
+        seen.append(losses[i].item())
         if len(at) == steps: raise TrainingStopped
     try: train(watch)
     except TrainingStopped: pass
-    return min(b - a for a, b in zip(at[warm - 1:], at[warm:])), first[0]
+    return min(b - a for a, b in zip(at[warm - 1:], at[warm:])), torch.tensor(seen)
 
 
 def apart(difference): return f'{difference:.0e} apart' if difference else 'equal'
+
+
+def furthest(a, b): return (a / b - 1).abs().max().item()
 
 
 def row(what, unit, baseline, ltnb, checked, aim=''):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.common import DEVICE, apart, photographs, row, seconds, seconds_a_step
+from benchmarks.common import DEVICE, apart, furthest, photographs, row, seconds, seconds_a_step
 from ltnb.cbdm import cbdm_for
 from ltnb.core import Speed, has_bf16, save_tensors, seeded
 from ltnb.data import load_split
@@ -16,23 +16,23 @@ def step(split, settings, speed, steps):
 
 def of_network(name, split, settings, steps, compile):
     "Rows of the ways to run a network, each against the plain one."
-    plain, loss = step(split, settings, Speed(), steps)
+    plain, losses = step(split, settings, Speed(), steps)
     ways = dict(bf16=Speed(bf16=True)) if has_bf16(DEVICE) else {}
     ways['channels_last'] = Speed(channels_last=True)
     if compile: ways['torch.compile'] = Speed(compile=True)
     if has_bf16(DEVICE): ways['bf16, channels_last'] = Speed(bf16=True, channels_last=True)
     found = []
     for way, speed in ways.items():
-        fast, its_loss = step(split, settings, speed, steps)
-        off = abs(its_loss / loss - 1)
-        assert off < 2e-2, (way, off)
-        found.append(row(f'CBDM step, {name}', 's', ('fp32', plain), (way, fast), f'first loss {apart(off)}'))
+        fast, its_losses = step(split, settings, speed, steps)
+        off = furthest(its_losses, losses)
+        assert off < (2e-2 if speed.bf16 else 2e-3), (way, off)
+        found.append(row(f'CBDM step, {name}', 's', ('fp32', plain), (way, fast), f'losses of {steps} steps {apart(off)}'))
     return found
 
 
 def rows():
     cpu, photos, digits = DEVICE.type == 'cpu', photographs(), load_split()
-    paper = replace(generator_settings(photos, 'paper'), batch_size=8 if cpu else 64)
+    paper = replace(generator_settings(photos, 'paper'), batch_size=8 if cpu else 64, dropout=0.)    # masks depend on the layout
     found = of_network(f"the papers' U-Net, 32×32, batch {paper.batch_size}", photos, paper, 5 if cpu else 30, not cpu)
     found += of_network('small U-Net, 8×8, batch 64', digits, generator_settings(digits), 15, True)
 
@@ -51,9 +51,13 @@ def rows():
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
     average, loop = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(.9999)), [p.detach().clone() for p in net.parameters()]
     average.update_parameters(net)
+    with torch.no_grad():
+        for p in net.parameters(): p.mul_(1.1)      # so that there is something to follow
     def by_loop():
         for x, p in zip(loop, net.parameters()): x.mul_(.9999).add_(p.detach(), alpha=1e-4)
+    start = [x.clone() for x in loop]
     before, after = seconds(by_loop, 5), seconds(lambda: average.update_parameters(net), 5)
+    assert max((x - y).abs().max().item() for x, y in zip(loop, start)) > 1e-5
     most = max((x - y).abs().max().item() for x, y in zip(loop, average.module.parameters()))
     assert most < 1e-5, most
     found.append(row("average of the weights, the papers' U-Net", 's', ('a loop over tensors', before), ('all at once', after), apart(most)))

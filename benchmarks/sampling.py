@@ -48,7 +48,7 @@ def rows():
         both = net(torch.cat([x, x]), 500, class_labels=torch.cat([labels, torch.full_like(labels, null)])).sample.chunk(2)
         two = net(x, 500, class_labels=labels).sample, net(x, 500, class_labels=torch.full_like(labels, null)).sample
     most = max((a - b).abs().max().item() for a, b in zip(both, two))
-    assert most < 1e-4, most
+    assert most < (1e-4 if cpu else 1e-2), most
 
     ancestral(net, labels, null, 5)
     start = now()

@@ -135,10 +135,12 @@ def main(argv:list=None):
     except ltnb.core.InputError as e: _stop(e, 2)
     except ltnb.core.TrainingError as e: _stop(e, 1)
     except OSError as e:
-        _stop(f'{e.filename or ""}: {e.strerror or e}'.lstrip(': ')
-              + '; nothing that was finished is lost, the same command goes on', 2)
-    except KeyboardInterrupt: _stop('interrupted; the same command goes on where it was', 130)
+        _stop(e, 2, f'{e.filename or ""}: {e.strerror or e}'.lstrip(': ')
+              + '; nothing that was finished is lost, the same command goes on')
+    except KeyboardInterrupt as e: _stop(e, 130, 'interrupted; the same command goes on where it was')
 
-def _stop(message, status):
-    if ltnb.core.team().is_main_process: print(f'ltnb: {message}', file=sys.stderr)
+def _stop(error, status, message=None):
+    index = ltnb.core.team().process_index
+    if index == 0: print(f'ltnb: {message or error}', file=sys.stderr)
+    elif not hasattr(error, 'of_all'): print(f'ltnb: process {index}: {message or error}', file=sys.stderr)
     sys.exit(status)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['InputError', 'TrainingError', 'TrainingStopped', 'rng', 'seeded', 'team', 'alone', 'disband', 'gathered', 'on_main',
-           'default_device', 'has_bf16', 'mixed_precision', 'Speed', 'usual_speed', 'to_device', 'whole', 'save_text',
-           'save_json', 'load_json', 'save_tensors', 'load_tensors', 'fingerprint', 'progress', 'train', 'in_parallel',
-           'check']
+           'exists', 'default_device', 'has_bf16', 'mixed_precision', 'Speed', 'usual_speed', 'to_device', 'whole',
+           'save_text', 'save_json', 'load_json', 'save_tensors', 'load_tensors', 'fingerprint', 'progress', 'train',
+           'in_parallel', 'check']
 
 # %% ../nbs/00_core.ipynb #80b551ad
 import hashlib, json, multiprocessing, os, shutil, signal, sys, tempfile, threading, time
@@ -90,8 +90,16 @@ def on_main(f, *args):
             try: done[0] = f(*args)
             except Exception as e: done[1] = e
     torch.distributed.broadcast_object_list(done)
-    if done[1] is not None: raise done[1]
+    if done[1] is not None: raise _of_all(done[1])
     return done[0]
+
+def _of_all(error):
+    error.of_all = True     # all processes have it, one says it
+    return error
+
+def exists(path:str|Path) -> bool:
+    "Whether `path` is there: as the team's main process sees it, so that all do the same."
+    return on_main(Path(path).exists)
 
 # %% ../nbs/00_core.ipynb #20835ea7
 def default_device() -> torch.device:
@@ -128,7 +136,8 @@ def usual_speed(device:torch.device,
 
 def to_device(x:torch.Tensor, device) -> torch.Tensor:
     "`x` on `device`, which may still be working on something else meanwhile."
-    return x.pin_memory().to(device, non_blocking=True) if torch.device(device).type == 'cuda' else x.to(device)
+    if x.device.type == 'cpu' and torch.device(device).type == 'cuda': x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 # %% ../nbs/00_core.ipynb #a2794d90
 @contextmanager
@@ -215,6 +224,8 @@ def _restore(part, tensors, prefix):
             _, i, name = k.split('/')
             state.setdefault(int(i), {})[name] = v
         part.load_state_dict(dict(state=state, param_groups=part.state_dict()['param_groups']))
+        for p, values in part.state.items():    # in the layout of the parameter, as fused optimisers want them
+            values |= {k: torch.empty_like(p).copy_(v) for k, v in values.items() if v.shape == p.shape and v.ndim}
     else: part.load_state_dict(mine)
 
 # %% ../nbs/00_core.ipynb #253daaa8
@@ -229,7 +240,7 @@ def train(step,                     # step(i) takes optimisation step number i a
          ) -> tuple[torch.Tensor, float]: # the loss of every step done and the seconds taken, interruptions not counted
     "Run `step` for 0 … `steps`-1, saving now and then and going on from what was saved; ends at the same weights."
     losses, done, seconds, saved = torch.zeros(steps), 0, 0., 'none yet'
-    if checkpoint and Path(checkpoint).exists():
+    if checkpoint and exists(checkpoint):
         tensors, was = load_tensors(checkpoint)
         if was['about'] != json.loads(json.dumps(about)):
             raise InputError(f'{checkpoint} is of a training with other settings: delete it, or use another folder')
@@ -297,7 +308,7 @@ def _dealt_out(f, jobs):
         except Exception as e: error = e
     parts = gathered((mine, error))
     for _, error in parts:
-        if error: raise error
+        if error: raise _of_all(error)
     return [done for part, _ in parts for done in part]
 
 def in_parallel(f,                 # a module's function: worker processes import it

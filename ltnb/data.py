@@ -55,7 +55,7 @@ class ImageSet:
     synthetic: torch.Tensor = None # (N,), bool; all real if None
 
     def __post_init__(self):
-        if self.synthetic is None: self.synthetic = torch.zeros(len(self.labels), dtype=torch.bool)
+        if self.synthetic is None: self.synthetic = torch.zeros_like(self.labels, dtype=torch.bool)
 
     def __len__(self): return len(self.labels)
     def __getitem__(self, i): return ImageSet(self.images[i], self.labels[i], self.synthetic[i])
@@ -74,12 +74,12 @@ class ImageSet:
 def to_float(images:torch.Tensor # uint8
             ) -> torch.Tensor:   # float32 in [-1, 1]
     "Pixels as networks take them."
-    return images.float() / 127.5 - 1
+    return images.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 def to_uint8(x:torch.Tensor     # float in [-1, 1]; values beyond are clipped
             ) -> torch.Tensor:  # uint8
     "Pixels as they are stored."
-    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return x.clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
 
 # %% ../nbs/01_data.ipynb #c1b6b372
 @lru_cache(8)
@@ -317,7 +317,8 @@ def pack(split:Split,
         tensors |= {f'{name}.{i:04}': f for i, f in enumerate(_mosaics(part.images))}
         tensors[f'{name}.labels'], shapes[name] = part.labels, list(part.images.shape)
     save_tensors(path, tensors, kind='ltnb split', name=split.name, class_names=list(split.class_names), shapes=shapes,
-                 profile=split.profile, imbalance_factor=split.imbalance_factor, sha256=split.sha256)
+                 profile=split.profile, imbalance_factor=split.imbalance_factor, sha256=split.sha256,
+                 full_sha256=split.full.sha256 if 'full' in parts else None)
     return Path(path).stat().st_size
 
 def from_pack(path:str|Path) -> Split:
@@ -335,7 +336,7 @@ def from_pack(path:str|Path) -> Split:
     try:
         split = Split(about['name'], part('train'), part('test'), about['class_names'],
                       part('full') if 'full' in about['shapes'] else None, about['profile'], about['imbalance_factor'])
-        whole = split.sha256 == about['sha256']
+        whole = ((split.sha256, split.full.sha256 if split.full else None) == (about['sha256'], about['full_sha256']))
     except (OSError, RuntimeError, KeyError): whole = False
     if not whole: raise InputError(f'{path} is damaged: its images are not those that were packed; pack it again')
     return split

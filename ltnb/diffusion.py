@@ -18,11 +18,10 @@ import diffusers
 import torch
 from diffusers import (DDIMScheduler, DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler,
                        ImagePipelineOutput, UNet2DModel)
-from accelerate.utils import reduce as mean_over_processes
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .core import (InputError, Speed, default_device, fingerprint, gathered, load_json, load_tensors,
+from .core import (InputError, Speed, default_device, exists, fingerprint, gathered, load_json, load_tensors,
                        mixed_precision, on_main, progress, rng, save_json, save_tensors, seeded, team, to_device, train,
                        usual_speed, whole)
 from .data import ImageSet, Split, batch_indices, to_float, to_uint8
@@ -266,7 +265,7 @@ def draw_samples(pipe:ClassConditionalPipeline,
                                    pipe.scheduler.config.get('algorithm_type', '')]).strip(),
                  steps=steps, guidance=guidance,
                  generator_sha256=fingerprint(pipe.unet.state_dict()))
-    if path and Path(path).exists():
+    if path and exists(path):
         tensors, was = load_tensors(path)
         for k, v in about.items():
             if was.get(k) != v:
@@ -308,7 +307,7 @@ def train_generator(split:Split,
     about = json.loads(json.dumps(dict(loss=describe(loss), settings=asdict(settings), seed=seed,
                                        split_sha256=split.sha256,
                                        start=None if start is None else fingerprint(start.unet.state_dict()))))
-    if path and Path(path).exists(): return load_generator(path, about).to(device)
+    if path and exists(path): return load_generator(path, about).to(device)
     processes = team().num_processes
     if settings.batch_size % processes:
         raise InputError(f'a batch of {settings.batch_size} cannot be shared out evenly to {processes} processes: '
@@ -329,7 +328,9 @@ def train_generator(split:Split,
     trained = list(model.parameters())
     parts['optimizer'] = optimizer = torch.optim.Adam(trained, settings.lr, fused=device.type in ('cpu', 'cuda'))
     if speed.compile: model.compile()
-    if processes > 1: model = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    if processes > 1:
+        from accelerate.utils import reduce
+        model = DistributedDataParallel(model, gradient_as_bucket_view=True)
     schedule, name = noise_schedule(), Path(path).name if path else about['loss']['name']
     data = split if split.train.images.nbytes > 2**32 else replace(split, train=split.train.to(device))
     process = [team().process_index] * (team().process_index > 0)      # each draws its own dropout
@@ -344,7 +345,7 @@ def train_generator(split:Split,
         torch.nn.utils.clip_grad_norm_(trained, 1.)
         optimizer.step()
         average.update_parameters(net)
-        return value if processes == 1 else mean_over_processes(value.detach(), 'mean')
+        return value if processes == 1 else reduce(value.detach(), 'mean')
 
     checkpoint = path and Path(path).with_name(f'{name}.checkpoint.safetensors')
     losses, seconds = train(step, settings.steps, parts, checkpoint, about,

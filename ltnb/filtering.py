@@ -16,7 +16,7 @@ import torch
 
 from .classifiers import in_batches
 from .collapse import FigureTable, tail_classes
-from .core import InputError, fingerprint, load_tensors, save_tensors
+from .core import InputError, exists, fingerprint, load_tensors, save_tensors
 from .data import ImageSet, Split, show_images
 from .diffusion import noise_schedule
 from .metrics import distances, nearest
@@ -297,7 +297,7 @@ def fill_classes(split:Split,
     want = (torch.as_tensor(max(split.counts) if target is None else target) - torch.tensor(split.counts)).clamp(min=0)
     short = lambda accepted: {c: int(n) - a for c, (n, a) in enumerate(zip(want.expand(C), accepted)) if n > a}
     about = dict(samples=samples.sha256, keep=fingerprint(dict(keep=keep)), want=want.expand(C).tolist())
-    if path and Path(path).exists():
+    if path and exists(path):
         tensors, was = load_tensors(path)
         if {k: was.get(k) for k in about} != about:
             raise InputError(f'{path} was made of other samples, or by another filter: delete it')

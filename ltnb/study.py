@@ -25,7 +25,9 @@ def study_settings(split,
                   ) -> dict:
     "All settings of a study of a size: generator, classifier, how samples are drawn and measured."
     from dataclasses import asdict
-    C, largest, photographs = split.num_classes, max(split.counts), split.image_shape[0] == 3
+    C, photographs = split.num_classes, split.image_shape[0] == 3
+    target = dict(target=300) if preset == 'paper' and max(split.image_shape[1:]) > 48 else {}  # DiffuLT's for ImageNet-LT
+    largest = target.get('target', max(split.counts))
     sampling = dict(tiny=dict(per_class=max(6, min(20, 400 // C)), steps=10, guidance=dict(ddpm=0., cbdm=0.)),
                     small=dict(per_class=2*largest, steps=20, guidance=dict(ddpm=0., cbdm=0.)),
                     budget=dict(per_class=largest, steps=20, guidance=dict(ddpm=.8, cbdm=1.6)),
@@ -39,7 +41,7 @@ def study_settings(split,
                 cbdm=dict(tau=1., gamma=.25, prior='train'), aid=dict(alpha=.1, relative=True), omega=.3,
                 filters=dict(none='none', diffult='diffult', filter='neighbours'), rounds=dict(tiny=1, budget=0).get(preset, 3),
                 metrics=dict(k=5, features=features or ('ce' if photographs else 'pixels'),
-                             real='held-out test images'))
+                             real='held-out test images'), **target)
 
 # %% ../nbs/70_study.ipynb #b5aa5fe9
 _MADE = ('results.json', 'report.html', 'study.json', 'generators', 'samples', 'filled', 'classifiers', 'notebooks',
@@ -242,12 +244,13 @@ class _Study:
     def filled(self, name, key, g, report=None): # report: that of the filter, where it has been made already
         "The training set filled up with samples of a generator that pass filter `key`."
         r, phi, pipe = report or self.filter_report(name, key, g), self.phi(), self.generator(name, g)
+        of_all = lambda kept: ltnb.core.gathered(kept)[0]       # a team must agree what to draw, whatever rounding says
         def more(labels, first):
             s = ltnb.data.ImageSet.generated(
                 ltnb.diffusion.sample(pipe, labels, g, first=first, **self.drawing(name)), labels)
-            return s, r.filter.keep(phi(s.images), s.labels)
-        return ltnb.filtering.fill_classes(self.split, r.samples, r.kept, more=more, rounds=self.settings['rounds'],
-                                           path=self.file('filled', f'{name}+{key}', g))
+            return s, of_all(r.filter.keep(phi(s.images), s.labels))
+        return ltnb.filtering.fill_classes(self.split, r.samples, of_all(r.kept), self.settings.get('target'), more,
+                                           self.settings['rounds'], self.file('filled', f'{name}+{key}', g))
 
     def accuracies(self, row, g, seed) -> tuple: # of each class in percent; expected calibration error
         _, name, key, _ = CLASSIFIERS[row]
@@ -396,7 +399,8 @@ def _forecast(split, out, preset, settings, seeds, generator_seeds):
     number = lambda part: sum(p == part for p, *_ in plan)
     pixels = split.train.images[0].nbytes
     disk = (4 * (count(net) * (number('generator') + 4) + weights)         # 4: the checkpoint of one in training
-            + pixels * (images * number('samples') + max(split.counts) * split.num_classes * number('filled')))
+            + pixels * (images * number('samples')
+                        + study.settings.get('target', max(split.counts)) * split.num_classes * number('filled')))
     return dict(seconds=made, memory=_memory(device), disk=disk)
 
 def _duration(seconds):
@@ -456,29 +460,33 @@ def run_study(split,                  # a `Split`
         jobs = [(study, *part) for part in others]
         made = dict(zip(others, ltnb.core.in_parallel(_make, jobs, workers, 'study', needs, tell)))
         of = lambda *part: made[part][1]
-        rows = {row: [[of(*part) for part in plan if part[:3] == ('accuracies', row, g)] for g in generator_seeds]
-                for row in CLASSIFIERS}
+        runs_on = machine(ltnb.core.default_device())
+        def finish(): # by one process of a team
+            results = _results(study, plan, of, dict(seconds, all=time.perf_counter() - start), runs_on)
+            ltnb.core.save_text(out/'report.html', report(results))
+            ltnb.core.save_json(out/'results.json', results)
+            return results
+        return ltnb.core.on_main(finish)
 
-        results = dict(
-            schema=1,
-            dataset=dict(name=split.name, image_size=max(split.image_shape[1:]), channels=split.image_shape[0],
-                         num_classes=split.num_classes, class_names=list(split.class_names),
-                         imbalance_factor=split.imbalance_factor, profile=split.profile, train_counts=split.counts,
-                         test_counts=split.test.counts(split.num_classes), split_sha256=split.sha256),
-            settings=settings, seeds=list(seeds), generator_seeds=list(generator_seeds),
-            versions=versions(), machine=machine(ltnb.core.default_device()),
-            seconds={k: round(v, 2) for k, v in dict(seconds, all=time.perf_counter() - start).items()},
-            generators={name: generator_figures([of('figures', name, g) for g in generator_seeds])
-                        | _training(study, name) for name in GENERATORS},
-            filters={f'{name}+{key}': of('filter_results', name, key) for _, name, key in
-                     [part for part in plan if part[0] == 'filter_results']},
-            classifiers={row: _classifier(study, row, list(filter(None, runs)))
-                         for row, runs in rows.items() if any(runs)},
-            pictures=dict(tail=_tail_pictures(split, {n: study.samples(n, generator_seeds[0]) for n in GENERATORS}),
-                          kinds=_kinds_pictures(study.filter_report('cbdm', 'diffult', generator_seeds[0]))))
-        ltnb.core.save_text(out/'report.html', report(results))
-        ltnb.core.save_json(out/'results.json', results)
-        return results
+def _results(study, plan, of, seconds, runs_on): # of(part, …) is what was made
+    split, seeds, generator_seeds, first = study.split, study.seeds, study.generator_seeds, study.generator_seeds[0]
+    rows = {row: [[of(*part) for part in plan if part[:3] == ('accuracies', row, g)] for g in generator_seeds]
+            for row in CLASSIFIERS}
+    return dict(
+        schema=1,
+        dataset=dict(name=split.name, image_size=max(split.image_shape[1:]), channels=split.image_shape[0],
+                     num_classes=split.num_classes, class_names=list(split.class_names),
+                     imbalance_factor=split.imbalance_factor, profile=split.profile, train_counts=split.counts,
+                     test_counts=split.test.counts(split.num_classes), split_sha256=split.sha256),
+        settings=study.settings, seeds=seeds, generator_seeds=generator_seeds, versions=versions(), machine=runs_on,
+        seconds={k: round(v, 2) for k, v in seconds.items()},
+        generators={name: generator_figures([of('figures', name, g) for g in generator_seeds])
+                    | _training(study, name) for name in GENERATORS},
+        filters={f'{name}+{key}': of('filter_results', name, key) for _, name, key in
+                 [part for part in plan if part[0] == 'filter_results']},
+        classifiers={row: _classifier(study, row, list(filter(None, runs))) for row, runs in rows.items() if any(runs)},
+        pictures=dict(tail=_tail_pictures(split, {n: study.samples(n, first) for n in GENERATORS}),
+                      kinds=_kinds_pictures(study.filter_report('cbdm', 'diffult', first))))
 
 def _classifier(study, row, runs): # runs: for each generator seed a list of `accuracies`, one a classifier seed
     learner, settings = study.learner(row)
@@ -722,14 +730,15 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
     def execute(nb_path):
         nb, target = nbformat.read(nb_path, as_version=4), Path(out)/'notebooks'/nb_path.name
         if target.exists() and source(nbformat.read(target, as_version=4)) == source(nb): return target
-        env = dict(os.environ, LTNB_RUN=str(Path(out).resolve()), LTNB_PROGRESS='0', OMP_NUM_THREADS='1',
+        of_team = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')    # a kernel is no process of it
+        env = dict({k: v for k, v in os.environ.items() if k not in of_team}, LTNB_RUN=str(Path(out).resolve()), LTNB_PROGRESS='0', OMP_NUM_THREADS='1',
                    LTNB_WIDGETS='0', IN_TEST='1')   # IN_TEST: the closing cell exports nothing
         client = NotebookClient(nb, timeout=1800, store_widget_state=False,
                                 resources=dict(metadata=dict(path=str(nb_path.parent))),
                                 extra_arguments=['--IPKernelApp.log_level=40'])
         try: client.execute(env=env)
         except CellExecutionError as e: raise ltnb.core.TrainingError(f'{nb_path.name}: {e.ename}: {e.evalue}') from e
-        ltnb.core.save_text(target, nbformat.writes(nb) + '\n')
+        with ltnb.core.alone(): ltnb.core.save_text(target, nbformat.writes(nb) + '\n')
         return target
     paths = sorted(Path(nbs).glob('[1-4]0_*.ipynb'))
     with ThreadPoolExecutor(2) as pool:

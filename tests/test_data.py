@@ -8,7 +8,7 @@ import torch
 from conftest import make_folder
 from PIL import Image
 
-from ltnb.core import InputError, save_tensors
+from ltnb.core import InputError, load_tensors, save_tensors
 from ltnb.data import batch_indices, load_split, long_tail_counts, pack, thin_out
 
 
@@ -172,6 +172,10 @@ def test_a_pack_can_hold_the_balanced_set(tmp_path):
     pack(split, tmp_path / 'digits.pack', full=True)
     again = load_split(f'pack:{tmp_path / "digits.pack"}')
     assert (again.imbalance_factor, again.profile) == (5, 'exp') and torch.equal(again.full.images, split.full.images)
+    tensors, about = load_tensors(tmp_path / 'digits.pack')
+    tensors['full.labels'][0] += 1
+    save_tensors(tmp_path / 'digits.pack', tensors, **about)
+    with pytest.raises(InputError, match='is damaged'): load_split(f'pack:{tmp_path / "digits.pack"}')
 
 
 def test_more_than_one_mosaic(tmp_path, monkeypatch):

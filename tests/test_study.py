@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, make_folder
 
-from ltnb.core import InputError, TrainingError, load_tensors
+from ltnb.core import InputError, Speed, TrainingError, TrainingStopped, fingerprint, load_tensors
 from ltnb.data import load_split
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss, generator_settings, load_generator, train_generator
 from ltnb.cli import main
@@ -313,6 +313,16 @@ def test_import_is_light_and_quick():
 def test_help_is_quick():
     assert seconds(os.path.join(os.path.dirname(sys.executable), 'ltnb'), '--help') < .5
     assert seconds(sys.executable, '-m', 'ltnb', 'study', '--help') < .5
+
+
+def test_a_training_in_another_layout_goes_on_to_the_same_weights(tmp_path):
+    split = load_split()
+    settings = replace(generator_settings(split, 'tiny'), dropout=.1)
+    def train(path, watch=None): return train_generator(split, ddpm_loss, settings, path=path, speed=Speed(channels_last=True), watch=watch)
+    def stop(i, losses):
+        if i == 20: raise TrainingStopped
+    with pytest.raises(TrainingStopped): train(tmp_path / 'stopped', stop)
+    assert fingerprint(train(tmp_path / 'stopped').unet.state_dict()) == fingerprint(train(tmp_path / 'once').unet.state_dict())
 
 
 # ---- what is ahead

@@ -118,7 +118,7 @@ def together(killed, program, alone):
 def test_two_processes_have_the_losses_of_one(together, alone):
     _, out = together
     assert load_json(out / 'cbdm/training.json')['processes'] == 2
-    assert losses(out / 'cbdm') == pytest.approx(losses(alone[2]), rel=2e-3)
+    assert losses(out / 'cbdm') == pytest.approx(losses(alone[2]), abs=1e-4)
     assert sorted(p.name for p in out.iterdir()) == ['cbdm', 'copy.checkpoint.safetensors', 'told.json']    # one wrote, and cleaned up
 
 
@@ -126,7 +126,7 @@ def test_one_process_goes_on_where_two_were(together, alone):
     _, out = together
     split = load_split()
     train_generator(split, cbdm_for(split), settings(split), path=out / 'copy')
-    assert losses(out / 'copy') == pytest.approx(losses(alone[2]), rel=2e-3)
+    assert losses(out / 'copy') == pytest.approx(losses(alone[2]), abs=1e-4)
     (out / 'copy').rename(out.with_name('copy'))
 
 
