@@ -102,6 +102,8 @@ def exists(path:str|Path) -> bool:
     return on_main(Path(path).exists)
 
 # %% ../nbs/00_core.ipynb #20835ea7
+torch.empty(31 << 20, dtype=torch.uint8)       # freed at once, and never touched: glibc raises its thresholds to it
+
 def default_device() -> torch.device:
     "The first of CUDA (of a team, each process its own), Apple's MPS and the CPU that is there."
     if _state() is not _ONE: return _state().device
