@@ -4,6 +4,8 @@ BIN    := .venv/bin
 STAMP  := .venv/.made
 RUN    := runs/digits
 REVEAL := https://unpkg.com/reveal.js@4.0.2
+# a study's results without its pictures, to be committed: $(KEEP) FROM TO
+KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
 OTHERS := 00_core.ipynb 01_data.ipynb 02_diffusion.ipynb 03_metrics.ipynb 04_classifiers.ipynb 05_rebalancing.ipynb 50_widgets.ipynb 60_reading_group.ipynb 70_study.ipynb 71_experiments.ipynb 80_scaling.ipynb 90_cli.ipynb index.ipynb
 
 .PHONY: help run test lab export readme outputs record slides bench gpu clean
@@ -54,7 +56,7 @@ record: $(STAMP)
 	@$(BIN)/ltnb study --data digits --seeds 0,1,2,3,4 --generator-seeds 0,1,2 --out runs/digits-3x5
 	@$(BIN)/ltnb experiment collapse cbdm samplers filters ladder amounts classifiers sau adjusted noise
 	@cp runs/experiments-digits/experiments/*.json nbs/recorded/
-	@$(BIN)/python -c "from ltnb.core import *; r = load_json('runs/digits-3x5/results.json'); del r['pictures']; save_json('nbs/recorded/digits.json', r)"
+	@$(KEEP) runs/digits-3x5/results.json nbs/recorded/digits.json
 
 # The slides load reveal.js from REVEAL when they are opened; without a network, give a copy: make slides REVEAL=PATH
 slides: $(STAMP)
@@ -66,7 +68,7 @@ bench: $(STAMP)
 gpu: bench
 	@for f in $(PACKS); do name=$$(basename $$f .pack)-budget && \
 	    $(BIN)/ltnb study --data pack:$$f --preset budget --workers 4 --out runs/$$name && \
-	    $(BIN)/python -c "from ltnb.core import *; r = load_json('runs/$$name/results.json'); del r['pictures']; save_json('benchmarks/results/$$name.json', r)" || exit 1; done
+	    $(KEEP) runs/$$name/results.json benchmarks/results/$$name.json || exit 1; done
 
 clean:
 	@rm -rf .venv

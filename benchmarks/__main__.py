@@ -4,7 +4,6 @@ Each benchmark runs in a process of its own and has the baseline written plainly
 same. A result is kept in results/MACHINE.json, with device, versions, date and command; names that are not run again stay as they were."""
 import argparse
 import datetime
-import importlib
 import json
 import os
 import subprocess

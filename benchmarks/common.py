@@ -3,7 +3,7 @@ import time
 
 import torch
 
-from ltnb.core import TrainingStopped, default_device
+from ltnb.core import default_device, first_steps
 
 DEVICE = default_device()
 
@@ -26,14 +26,8 @@ def seconds(f, repeat=3, warm=1):
 
 def seconds_a_step(train, steps=5, warm=2):
     "The fastest step of a training that `train(watch)` starts, and the losses of all: later ones depend on what was learned before."
-    at, seen = [], []
-    def watch(i, losses):
-        at.append(now())
-        seen.append(losses[i].item())
-        if len(at) == steps: raise TrainingStopped
-    try: train(watch)
-    except TrainingStopped: pass
-    return min(b - a for a, b in zip(at[warm - 1:], at[warm:])), torch.tensor(seen)
+    taken, losses = first_steps(train, steps)
+    return min(taken[warm - 1:]), losses
 
 
 def apart(difference): return f'{difference:.0e} apart' if difference else 'equal'

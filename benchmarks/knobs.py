@@ -1,7 +1,10 @@
 "Each knob by itself. What is usual (`ltnb.core.usual_speed`) was chosen by these."
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.common import DEVICE, apart, furthest, photographs, row, seconds, seconds_a_step
 from ltnb.cbdm import cbdm_for
@@ -19,8 +22,8 @@ def of_network(name, split, settings, steps, compile):
     plain, losses = step(split, settings, Speed(), steps)
     ways = dict(bf16=Speed(bf16=True)) if has_bf16(DEVICE) else {}
     ways['channels_last'] = Speed(channels_last=True)
-    if compile: ways['torch.compile'] = Speed(compile=True)
     if has_bf16(DEVICE): ways['bf16, channels_last'] = Speed(bf16=True, channels_last=True)
+    if compile: ways['torch.compile' + ', bf16, channels_last' * (DEVICE.type == 'cuda')] = Speed(*[DEVICE.type == 'cuda'] * 2, True)
     found = []
     for way, speed in ways.items():
         fast, its_losses = step(split, settings, speed, steps)
@@ -48,7 +51,6 @@ def rows():
     assert most < 1e-5, most
     found.append(row("Adam, the papers' U-Net", 's', ('a loop over tensors', before), ('fused', after), f'weights {apart(most)} after seven steps'))
 
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
     average, loop = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(.9999)), [p.detach().clone() for p in net.parameters()]
     average.update_parameters(net)
     with torch.no_grad():
@@ -62,8 +64,6 @@ def rows():
     assert most < 1e-5, most
     found.append(row("average of the weights, the papers' U-Net", 's', ('a loop over tensors', before), ('all at once', after), apart(most)))
 
-    import tempfile
-    from pathlib import Path
     state = {f'{k}{i}': v.clone() for i in range(4) for k, v in net.state_dict().items()}   # as a checkpoint: weights, average, two moments
     with tempfile.TemporaryDirectory() as d:
         before = seconds(lambda: save_tensors(Path(d) / 'checkpoint', state), 2, 1)

@@ -15,12 +15,10 @@ from ltnb.diffusion import count_parameters, generator_settings, noise_schedule,
 PEAK = {'A100': 312e12, 'H100': 989e12, 'H200': 989e12}     # dense bfloat16 operations a second, from NVIDIA's data sheets
 
 
-def two_passes(net, batch, other):
-    "The loss as CBDM's code computes it."
-    h = net(batch.xt, batch.t, class_labels=batch.label).sample
-    h_bal = net(batch.xt, batch.t, class_labels=other).sample
-    t = torch.where(batch.label == batch.y, batch.t, 0)
-    return (h - batch.eps).square().mean() + cbdm_loss(h, h_bal, t, 1000)
+def two_passes(net, xt, t, eps, y, other):
+    "The loss as CBDM's code computes it where no label is dropped."
+    h, h_bal = net(xt, t, class_labels=y).sample, net(xt, t, class_labels=other).sample
+    return (h - eps).square().mean() + cbdm_loss(h, h_bal, t, 1000)
 
 
 class OneByOne(Dataset):
@@ -42,9 +40,7 @@ def usual_way(split, settings):
         x0, y = (v.to(DEVICE) for v in next(loader))
         t, eps = torch.randint(1000, y.shape, device=DEVICE), torch.randn_like(x0)
         other = torch.multinomial(split.prior, len(y), replacement=True).to(DEVICE)
-        xt = schedule.add_noise(x0, eps, t)
-        h, h_bal = net(xt, t, class_labels=y).sample, net(xt, t, class_labels=other).sample
-        loss = (h - eps).square().mean() + cbdm_loss(h, h_bal, t, 1000)
+        loss = two_passes(net, schedule.add_noise(x0, eps, t), t, eps, y, other)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.)
@@ -67,17 +63,15 @@ def rows():
     assert learned < 2e-2, learned
     # … and the loss of one batch in one pass against that of two: in single precision to rounding, in bfloat16 to its own
     with seeded(0): net = unet(split, still).to(DEVICE).train()
-    batch, g = noisy_batch(split, still, noise_schedule(), 0, 0, DEVICE)
-    loss = cbdm_for(split)
+    loss, drawn = cbdm_for(split), lambda: noisy_batch(split, still, noise_schedule(), 0, 0, DEVICE)     # the batch, and what draws y'
     with torch.no_grad():
-        fast, _ = loss(net, batch, g)
-        batch, g = noisy_batch(split, still, noise_schedule(), 0, 0, DEVICE)
-        plain = two_passes(net, batch, batch.draw(lambda n: torch.multinomial(split.prior, n, replacement=True, generator=g)))
-        batch, g = noisy_batch(split, still, noise_schedule(), 0, 0, DEVICE)
-        with mixed_precision(DEVICE, speed.bf16): mixed, _ = loss(net, batch, g)
+        fast, _ = loss(net, *drawn())
+        with mixed_precision(DEVICE, speed.bf16): mixed, _ = loss(net, *drawn())
+        b, g = drawn()
+        plain = two_passes(net, b.xt, b.t, b.eps, b.y, b.draw(lambda n: torch.multinomial(split.prior, n, replacement=True, generator=g)))
     exact, rounded = (abs(v / plain - 1).item() for v in (fast, mixed))
     assert exact < (1e-5 if cpu else 1e-2) and rounded < 1e-2, (exact, rounded)
-    with FlopCounterMode(display=False) as counted: loss(net, *noisy_batch(split, still, noise_schedule(), 0, 0, DEVICE))[0].backward()
+    with FlopCounterMode(display=False) as counted: loss(net, *drawn())[0].backward()
     work = counted.get_total_flops()
     used = f'{work / after / 1e12:.2g} TFLOP/s'
     if peak := next((v for k, v in PEAK.items() if not cpu and k in torch.cuda.get_device_name()), None): used += f', {work / after / peak:.0%} of the peak'

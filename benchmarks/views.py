@@ -1,15 +1,14 @@
 "SAU's three views of CIFAR-size photographs: image by image with PIL, as its code makes them, and in batches on tensors."
-import time
-
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from benchmarks.common import DEVICE, now, row, seconds
+from benchmarks.common import DEVICE, photographs, row, seconds, seconds_a_step
+from ltnb.classifiers import classifier_settings
 from ltnb.core import rng
 from ltnb.data import to_float
-from ltnb.sau import sau_views
+from ltnb.sau import Learner, sau_views
 
 
 class Cutout:
@@ -35,7 +34,7 @@ class OneByOne(Dataset):
 
 def measure(n=4096, batch_size=128):
     "Images a second that get their three views, with as many loader processes for PIL as PyTorch has threads."
-    images = torch.nn.functional.avg_pool2d(torch.randint(256, (n, 3, 32, 32), generator=rng(0)).float(), 5, 1, 2).to(torch.uint8)
+    images = photographs(n).train.images
     cores = torch.get_num_threads()
     loader = DataLoader(OneByOne(images), batch_size, num_workers=cores if cores > 1 else 0, persistent_workers=cores > 1)
     for _ in loader if cores > 1 else (): pass     # so that the processes are there
@@ -53,9 +52,6 @@ def measure(n=4096, batch_size=128):
 
 def share_of_a_step():
     "Which part of a training step of SAU is spent on views: ResNet-32, batches of 128."
-    from benchmarks.common import photographs, seconds_a_step
-    from ltnb.classifiers import classifier_settings
-    from ltnb.sau import Learner
     split = photographs()
     settings = classifier_settings(split, 'budget')
     step, _ = seconds_a_step(lambda watch: Learner('sau').train(split, split.train, settings, watch=watch), 6)
@@ -65,6 +61,6 @@ def share_of_a_step():
 
 
 def rows():
-    best = measure()
-    return [row("SAU's three views of 32×32 photographs", 'images/s', (f"image by image with PIL, {best['cores']} processes", best['one_by_one']),
-                ('in batches', best['in_batches']), f'AutoAugment, hue and blur against torchvision\'s (tests); views take {share_of_a_step():.0%} of a step', '5 ×')]
+    found = measure()
+    return [row("SAU's three views of 32×32 photographs", 'images/s', (f"image by image with PIL, {found['cores']} processes", found['one_by_one']),
+                ('in batches', found['in_batches']), f'AutoAugment, hue and blur against torchvision\'s (tests); views take {share_of_a_step():.0%} of a step', '5 ×')]

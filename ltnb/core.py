@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['InputError', 'TrainingError', 'TrainingStopped', 'rng', 'seeded', 'team', 'alone', 'disband', 'gathered', 'on_main',
-           'exists', 'default_device', 'has_bf16', 'mixed_precision', 'Speed', 'usual_speed', 'to_device', 'whole',
-           'save_text', 'save_json', 'load_json', 'save_tensors', 'load_tensors', 'fingerprint', 'progress', 'train',
-           'in_parallel', 'check']
+           'exists', 'default_device', 'has_bf16', 'mixed_precision', 'Speed', 'gains_little', 'usual_speed',
+           'to_device', 'whole', 'save_text', 'save_json', 'load_json', 'save_tensors', 'load_tensors', 'fingerprint',
+           'progress', 'train', 'first_steps', 'in_parallel', 'check']
 
 # %% ../nbs/00_core.ipynb #80b551ad
-import hashlib, json, multiprocessing, os, shutil, signal, sys, tempfile, threading, time
+import hashlib, json, math, multiprocessing, os, shutil, signal, sys, tempfile, threading, time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -127,6 +127,10 @@ class Speed:
     channels_last: bool = False
     compile: bool = False
 
+def gains_little(width:int, pixels:int) -> bool: # channels of its first layer; a side of its images
+    "Whether a U-Net is so small that on a CPU neither bfloat16 nor a second thread pays."
+    return width * pixels < 768
+
 def usual_speed(device:torch.device,
                 width:int,       # channels of the network's first layer
                 pixels:int,      # a side of its images
@@ -134,7 +138,7 @@ def usual_speed(device:torch.device,
                ) -> Speed:
     "What has been found to be fastest."
     cuda = device.type == 'cuda'
-    return Speed(has_bf16(device) and (cuda or width * pixels >= 768), cuda, cuda and steps >= 20_000)
+    return Speed(has_bf16(device) and (cuda or not gains_little(width, pixels)), cuda, cuda and steps >= 20_000)
 
 def to_device(x:torch.Tensor, device) -> torch.Tensor:
     "`x` on `device`, which may still be working on something else meanwhile."
@@ -291,6 +295,21 @@ def train(step,                     # step(i) takes optimisation step number i a
                 save_every = max(save_every, 20*(last - now))
     if writing: writing.result()
     return losses.cpu(), seconds + time.perf_counter() - start
+
+# %% ../nbs/00_core.ipynb #8105d68e
+def first_steps(train,                 # train(watch) starts a training
+                steps:int=5,           # to stop after
+                enough:float=math.inf  # seconds after which two will do
+               ) -> tuple[list, torch.Tensor]: # seconds of each step but the first, and the losses of all
+    "Time a training that is stopped after a few steps."
+    at, seen = [], []
+    def watch(i, losses):
+        at.append(time.perf_counter())
+        seen.append(losses[i])
+        if len(at) == steps or len(at) > 1 and at[-1] - at[0] > enough: raise TrainingStopped
+    try: train(watch)
+    except TrainingStopped: pass
+    return [b - a for a, b in zip(at, at[1:])], torch.stack(seen)
 
 # %% ../nbs/00_core.ipynb #025c21c7
 def _worker():

@@ -138,9 +138,13 @@ class NoisyBatch:
 
     def draw(self, f):   # f(n) draws n values on the CPU; (B,)
         "What is drawn for each image: for those of all processes of the team, and each keeps those of its own."
-        n = len(self.y)
-        at = team().process_index * n
-        return f(team().num_processes * n)[at:at + n].to(self.y.device)
+        n = len(self.y) * team().num_processes
+        return f(n)[_mine(n)].to(self.y.device)
+
+def _mine(n):
+    "Of the `n` images of a batch, those of this process of the team."
+    part = n // team().num_processes
+    return slice(team().process_index * part, (team().process_index + 1) * part)
 
 def ddpm_loss(net, batch:NoisyBatch, generator:torch.Generator
              ) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
@@ -164,9 +168,7 @@ def noisy_batch(split:Split, settings:GeneratorSettings, schedule, step:int, see
         x0 = torch.where(mirror[:, None, None, None], x0.flip(-1), x0)
     whole = dict(x0=x0, y=y, label=torch.where(drop, split.num_classes, y), t=t, eps=eps,
                  xt=schedule.add_noise(x0, eps, t), abar=schedule.alphas_cumprod[t].view(-1, 1, 1, 1), what=what)
-    part = n // team().num_processes
-    first = team().process_index * part
-    return NoisyBatch(**{k: v[first:first + part] for k, v in whole.items()}), g
+    return NoisyBatch(**{k: v[_mine(n)] for k, v in whole.items()}), g
 
 # %% ../nbs/02_diffusion.ipynb #89d0ac82
 class ClassConditionalPipeline(DiffusionPipeline):

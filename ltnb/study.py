@@ -315,15 +315,7 @@ def _make(study, part, *key): # returns seconds, and the part if it is a result
     return time.perf_counter() - start, made if part in _RESULTS else None
 
 # %% ../nbs/70_study.ipynb #41547016
-def _seconds_a_step(train, enough=5.):
-    "The fastest step of a training that is stopped after a few; the first does not count. `train(watch)` starts it."
-    times = []
-    def watch(i, losses):
-        times.append(time.perf_counter())
-        if len(times) > 4 or len(times) > 1 and times[-1] - times[0] > enough: raise ltnb.core.TrainingStopped
-    try: train(watch)
-    except ltnb.core.TrainingStopped: pass
-    return min(b - a for a, b in zip(times, times[1:]))
+def _seconds_a_step(train): return min(ltnb.core.first_steps(train, enough=5.)[0])
 
 def _memory(device): # in bytes, the most that was held so far; None where that is not known
     import torch
@@ -337,7 +329,7 @@ def _as_workers_run(settings, pixels):
     "Within this block networks run as in `in_parallel`, without progress bars; gives how many run side by side."
     import torch
     threads, bars = torch.get_num_threads(), os.environ.get('LTNB_PROGRESS')
-    small = ltnb.core.default_device().type == 'cpu' and settings.channels[0] * pixels < 768   # large ones gain by threads
+    small = ltnb.core.default_device().type == 'cpu' and ltnb.core.gains_little(settings.channels[0], pixels)
     torch.set_num_threads(1 if small else threads)
     os.environ['LTNB_PROGRESS'] = '0'
     try: yield threads if small else 1
@@ -731,8 +723,9 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
         nb, target = nbformat.read(nb_path, as_version=4), Path(out)/'notebooks'/nb_path.name
         if target.exists() and source(nbformat.read(target, as_version=4)) == source(nb): return target
         of_team = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')    # a kernel is no process of it
-        env = dict({k: v for k, v in os.environ.items() if k not in of_team}, LTNB_RUN=str(Path(out).resolve()), LTNB_PROGRESS='0', OMP_NUM_THREADS='1',
-                   LTNB_WIDGETS='0', IN_TEST='1')   # IN_TEST: the closing cell exports nothing
+        env = {k: v for k, v in os.environ.items() if k not in of_team} | dict(
+            LTNB_RUN=str(Path(out).resolve()), LTNB_PROGRESS='0', OMP_NUM_THREADS='1',
+            LTNB_WIDGETS='0', IN_TEST='1')   # IN_TEST: the closing cell exports nothing
         client = NotebookClient(nb, timeout=1800, store_widget_state=False,
                                 resources=dict(metadata=dict(path=str(nb_path.parent))),
                                 extra_arguments=['--IPKernelApp.log_level=40'])
