@@ -13,7 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BENCHMARKS = dict(step='a training step of CBDM with the papers\' U-Net', sampling='a balanced set with guidance', views="SAU's three views",
-                  neighbours='precision and recall', knobs='each knob by itself', run='the whole of `make run`, which takes longer than all others together')
+                  neighbours='precision and recall', knobs='each knob by itself',
+                  quick='what has to be quick: importing, help, views, a filter, a forecast', run='the whole of `make run`, which takes longer than all others together')
 USUAL = [name for name in BENCHMARKS if name != 'run']
 
 
@@ -28,12 +29,10 @@ def said(measured, unit):
 
 
 def table(results):
-    "The rows of a results file as lines of a Markdown table."
-    yield '| what | baseline | ltnb | faster | aim | checked |'
-    yield '| --- | --- | --- | ---: | ---: | --- |'
-    for rows in results['rows'].values():
-        for row in rows:
-            yield f"| {row['what']} | {said(row['baseline'], row['unit'])} | {said(row['ltnb'], row['unit'])} | {times(row)} | {row.get('aim', '')} | {row['checked']} |"
+    "The rows of a results file as a table."
+    from ltnb.show import Table
+    return Table(dict(what=row['what'], baseline=said(row['baseline'], row['unit']), ltnb=said(row['ltnb'], row['unit']), faster=times(row),
+                      aim=row.get('aim', ''), checked=row['checked']) for rows in results['rows'].values() for row in rows)
 
 
 def main():
@@ -42,9 +41,9 @@ def main():
     p.add_argument('--out', help='default: results/MACHINE.json beside this file')
     a = p.parse_args()
     if wrong := set(a.names) - set(BENCHMARKS): p.error(f'no benchmark {", ".join(wrong)}: there are {", ".join(BENCHMARKS)}')
-    from ltnb.core import default_device, save_json
-    from ltnb.study import machine, versions
-    about = machine(default_device())
+    from ltnb.compute import machine, versions
+    from ltnb.core import save_json
+    about = machine()
     out = Path(a.out or HERE / 'results' / (f"cpu-{about['cpus']}.json" if about['device'] == 'cpu' else about['device'].replace(' ', '-').lower() + '.json'))
     results = json.loads(out.read_text()) if out.exists() else dict(schema=1, rows={}, measured={})
     for name in a.names or USUAL:
@@ -58,7 +57,7 @@ def main():
         results['measured'][name] = dict(date=datetime.date.today().isoformat(), command=f'python -m benchmarks {name}', machine=about, versions=versions())
         save_json(out, results)
         print(f'{time.perf_counter() - start:.0f} s')
-    print('', *table(results), '', out, sep='\n')
+    print('', table(results)._repr_markdown_(), '', out, sep='\n')
 
 
 if __name__ == '__main__': main()

@@ -3,7 +3,8 @@ import time
 
 import torch
 
-from ltnb.core import default_device, first_steps
+from ltnb.compute import default_device
+from ltnb.training import first_steps
 
 DEVICE = default_device()
 

@@ -8,8 +8,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.common import DEVICE, apart, furthest, photographs, row, seconds, seconds_a_step
 from ltnb.cbdm import cbdm_for
-from ltnb.core import Speed, has_bf16, save_tensors, seeded
-from ltnb.data import load_split
+from ltnb.compute import Speed, has_bf16
+from ltnb.core import save_tensors, seeded
+from ltnb.sources import load_split
 from ltnb.diffusion import generator_settings, train_generator, unet
 
 

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.common import DEVICE, apart, now, photographs, row
 from ltnb.core import rng, seeded
-from ltnb.data import load_split
+from ltnb.sources import load_split
 from ltnb.diffusion import ClassConditionalPipeline, generator_settings, noise_schedule, sample, unet, with_sampler
 
 GUIDANCE = 1.6

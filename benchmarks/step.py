@@ -9,7 +9,8 @@ from torchvision import transforms as T
 
 from benchmarks.common import DEVICE, apart, furthest, photographs, row, seconds, seconds_a_step
 from ltnb.cbdm import cbdm_for, cbdm_loss
-from ltnb.core import Speed, mixed_precision, seeded, usual_speed
+from ltnb.compute import Speed, mixed_precision, usual_speed
+from ltnb.core import seeded
 from ltnb.diffusion import count_parameters, generator_settings, noise_schedule, noisy_batch, train_generator, unet
 
 PEAK = {'A100': 312e12, 'H100': 989e12, 'H200': 989e12}     # dense bfloat16 operations a second, from NVIDIA's data sheets

@@ -8,7 +8,8 @@ from benchmarks.common import DEVICE, photographs, row, seconds, seconds_a_step
 from ltnb.classifiers import classifier_settings
 from ltnb.core import rng
 from ltnb.data import to_float
-from ltnb.sau import Learner, sau_views
+from ltnb.sau import sau_views
+from ltnb.specs import Learner
 
 
 class Cutout:

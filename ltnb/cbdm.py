@@ -6,6 +6,8 @@
 __all__ = ['cbdm_loss', 'CBDMLoss', 'cbdm_for']
 
 # %% ../nbs/20_cbdm.ipynb #543815db
+from dataclasses import dataclass
+
 import torch
 
 from .core import InputError
@@ -30,20 +32,17 @@ def cbdm_loss(eps_y:torch.Tensor,        # (B, C, H, W) noise predicted for the 
     return (pull + gamma * commit).mean()
 
 # %% ../nbs/20_cbdm.ipynb #8c98d156
+@dataclass(eq=False)
 class CBDMLoss:
     "The DDPM loss plus CBDM's regulariser, both predictions made in one pass of a doubled batch."
-    def __init__(self,
-                 prior,  # (num_classes,) distribution that y' is drawn from: `split.prior`, uniform, or any other
-                 tau:float=1.0,
-                 gamma:float=0.25,
-                 num_train_timesteps:int=1000):
-        self._prior = torch.as_tensor(prior, dtype=torch.float32)
-        self.prior = ' '.join(f'{p:.5g}' for p in self._prior / self._prior.sum())    # told in `training.json`
-        self.tau, self.gamma, self.num_train_timesteps = tau, gamma, num_train_timesteps
+    prior: torch.Tensor  # (num_classes,) distribution that y' is drawn from: `split.prior`, uniform, or any other
+    tau: float = 1.0
+    gamma: float = 0.25
+    num_train_timesteps: int = 1000
 
     def __call__(self, net, batch:NoisyBatch, generator:torch.Generator
                 ) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
-        other = batch.draw(lambda n: torch.multinomial(self._prior, n, replacement=True, generator=generator))
+        other = batch.draw(lambda n: torch.multinomial(self.prior.float(), n, replacement=True, generator=generator))
         both = net(torch.cat([batch.xt, batch.xt]), torch.cat([batch.t, batch.t]),
                    class_labels=torch.cat([batch.label, other])).sample.float()
         eps_y, eps_bal = both.chunk(2)

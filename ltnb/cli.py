@@ -9,8 +9,7 @@ __all__ = ['parser', 'say', 'main']
 import argparse, sys
 from pathlib import Path
 
-import ltnb   # its modules, and torch with them, are loaded when first used: `ltnb --help` must not wait for them
-from .study import FEATURES, PRESETS
+from . import __version__     # all else, and torch with it, is imported by the commands: `ltnb --help` must not wait
 
 # %% ../nbs/90_cli.ipynb #7edc7fb3
 class _Parser(argparse.ArgumentParser):
@@ -29,118 +28,151 @@ def _workers(text):
     if text.isdecimal() and int(text) > 0: return int(text)
     raise argparse.ArgumentTypeError(f'{text!r} is no number of workers: 1 or more')
 
+# %% ../nbs/90_cli.ipynb #8488194a
+def _add_data(*parsers):
+    for p in parsers:
+        p.add_argument('--data', default='digits', metavar='DATA',
+                       help='digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, imagenet_lt64:ROOT, '
+                            'folder:ROOT or pack:FILE (default: digits)')
+
+def _add_tail(*parsers):
+    for p in parsers:
+        p.add_argument('--imbalance-factor', type=float, metavar='R',
+                       help='n_max / n_min (default: 20 for digits, 100 for the standard sets, a folder as it is)')
+        p.add_argument('--profile', choices=('exp', 'step', 'pareto', 'natural'),
+                       help='how the counts fall (default: exp; a folder: natural)')
+        p.add_argument('--download', action='store_true', help='fetch a standard data set that is not there')
+
+def _add_run(*parsers):
+    for p in parsers:
+        p.add_argument('--preset', default='small', metavar='NAME',
+                       help='tiny: minutes, poor images; small: two CPU cores, small images; '
+                            'budget and paper: a GPU (default: small)')
+        p.add_argument('--out', metavar='DIR', help='where to leave what is made (default: below runs)')
+        p.add_argument('--workers', type=_workers, metavar='N',
+                       help='trainings at once in one process (default: one a core on a CPU, one on an accelerator)')
+
+# %% ../nbs/90_cli.ipynb #19c2b374
+def _add_study(p):
+    p.add_argument('--seeds', type=_seeds, default=[0, 1, 2], metavar='0,1,2',
+                   help="the classifiers' seeds (default: 0,1,2)")
+    p.add_argument('--generator-seeds', type=_seeds, default=[0], metavar='0',
+                   help="the generators' seeds (default: 0)")
+    p.add_argument('--features', metavar='NAME',
+                   help='what generators are measured on: pixels, ce (features of the cross-entropy classifier) or '
+                        'inception (default: pixels for gray images, else ce)')
+    p.add_argument('--marks', metavar='FILE',
+                   help='samples kept or dropped by hand, whatever a filter says: a file that the TailBrowser saved')
+    p.add_argument('--predict', action='store_true',
+                   help='only say how long it would take here, and how much memory and disk')
+    p.add_argument('--fresh', action='store_true', help='start anew: delete what a study left in DIR')
+    p.add_argument('--notebooks', metavar='NBS',
+                   help='then execute the stage notebooks of this folder on the study (digits, small)')
+
 def parser() -> argparse.ArgumentParser:
     "The command line of `ltnb`."
     p = _Parser(prog='ltnb', description='Learning from long-tailed images with diffusion models.')
-    p.add_argument('--version', action='version', version=f'ltnb {ltnb.__version__}')
+    p.add_argument('--version', action='version', version=f'ltnb {__version__}')
     commands = p.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=_Parser)
-    s = commands.add_parser('study', help='run all four stages on a data set',
+    study = commands.add_parser('study', help='run all four stages on a data set',
         description='Run all four stages on a data set, and leave results.json and report.html in a folder.')
-    e = commands.add_parser('experiment', help='measure many generators: what the figures with spread are made from',
+    experiment = commands.add_parser('experiment', help='measure many generators: what the figures with spread are made from',
         description='Measure many generators of a kind, and leave a row for each in DIR/experiments/NAME.json.')
-    e.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, filters, '
-                   'ladder, amounts, classifiers, sau, adjusted or noise; several are done in turn')
-    d = commands.add_parser('data', help='pack a long-tailed split into one file').add_subparsers(
+    experiment.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, filters, '
+                            'ladder, amounts, classifiers, sau, adjusted or noise; several are done in turn')
+    data = commands.add_parser('data', help='pack a long-tailed split into one file').add_subparsers(
         dest='action', required=True, metavar='pack', parser_class=_Parser)
-    k = d.add_parser('pack', help='pack a long-tailed split into one file',
+    pack = data.add_parser('pack', help='pack a long-tailed split into one file',
         description='Write a long-tailed split with its test set to one lossless, checksummed file, '
                     'which is then used as --data pack:FILE.')
-    k.add_argument('file', metavar='FILE')
-    k.add_argument('--full', action='store_true', help='with the whole balanced set, for the oracle')
-    for x in s, e, k:
-        x.add_argument('--data', default='digits', metavar='DATA',
-                       help='digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, imagenet_lt64:ROOT, '
-                            'folder:ROOT or pack:FILE (default: digits)')
-    for x in s, k:
-        x.add_argument('--imbalance-factor', type=float, metavar='R',
-                       help='n_max / n_min (default: 20 for digits, 100 for the standard sets, a folder as it is)')
-        x.add_argument('--profile', choices=('exp', 'step', 'pareto', 'natural'),
-                       help='how the counts fall (default: exp; a folder: natural)')
-        x.add_argument('--download', action='store_true', help='fetch a standard data set that is not there')
-    for x in s, e:
-        x.add_argument('--preset', choices=PRESETS, default='small',
-                       help='tiny: minutes, poor images; small: two CPU cores, small images; '
-                            'budget and paper: a GPU (default: small)')
-        x.add_argument('--out', metavar='DIR', help='where to leave what is made (default: below runs)')
-        x.add_argument('--workers', type=_workers, metavar='N',
-                       help='trainings at once in one process (default: one a core on a CPU, one on an accelerator)')
-    e.add_argument('--seeds', type=_seeds, default=[0, 1, 2], metavar='0,1,2',
-                   help="the generators' seeds (default: 0,1,2)")
-    s.add_argument('--seeds', type=_seeds, default=[0, 1, 2], metavar='0,1,2',
-                   help="the classifiers' seeds (default: 0,1,2)")
-    s.add_argument('--generator-seeds', type=_seeds, default=[0], metavar='0',
-                   help="the generators' seeds (default: 0)")
-    s.add_argument('--features', choices=FEATURES,
-                   help='what generators are measured on (default: pixels for small gray images, else ce)')
-    s.add_argument('--marks', metavar='FILE',
-                   help='samples kept or dropped by hand, whatever a filter says: a file that the TailBrowser saved')
-    s.add_argument('--predict', action='store_true',
-                   help='only say how long it would take here, and how much memory and disk')
-    s.add_argument('--fresh', action='store_true', help='start anew: delete what a study left in DIR')
-    s.add_argument('--notebooks', metavar='NBS',
-                   help='then execute the stage notebooks of this folder on the study (digits, small)')
+    pack.add_argument('file', metavar='FILE')
+    pack.add_argument('--full', action='store_true', help='with the whole balanced set, for the oracle')
+    _add_data(study, experiment, pack), _add_tail(study, pack), _add_run(study, experiment), _add_study(study)
+    experiment.add_argument('--seeds', type=_seeds, default=[0, 1, 2], metavar='0,1,2',
+                            help="the generators' seeds (default: 0,1,2)")
     return p
 
 # %% ../nbs/90_cli.ipynb #02b4ef24
 def say(line:str): # by one process of the team
-    if ltnb.core.team().is_main_process: print(line, flush=True)
+    from ltnb.compute import is_main
+    if is_main(): print(line, flush=True)
 
 def _split(a):
-    load = lambda: ltnb.data.load_split(a.data, a.imbalance_factor, a.profile, download=a.download)
-    if a.download: ltnb.core.on_main(lambda: bool(load()))      # one process fetches, then all read
+    from ltnb.compute import on_main
+    from ltnb.sources import load_split
+    load = lambda: load_split(a.data, a.imbalance_factor, a.profile, download=a.download)
+    if a.download: on_main(lambda: bool(load()))      # one process fetches, then all read
     return load()
 
 def _study(a):
-    study, split = ltnb.study, _split(a)
+    from ltnb.compute import on_main
+    from ltnb.core import InputError
+    from ltnb.forecast import forecast, forecast_text
+    from ltnb.notebooks import run_notebooks
+    from ltnb.runs import Run
+    from ltnb.report import accuracy_table, generator_table, rarest_group
+    from ltnb.study import run_study, study_parts
+    split = _split(a)
     if a.notebooks and (split.name, a.preset, a.seeds, a.generator_seeds[0]) != ('digits', 'small', [0, 1, 2], 0):
-        raise ltnb.core.InputError('--notebooks goes with --data digits, --preset small and the default seeds, '
-                                   'which the stage notebooks are written for')
+        raise InputError('--notebooks goes with --data digits, --preset small and the default seeds, '
+                         'which the stage notebooks are written for')
+    if a.notebooks and a.marks:
+        raise InputError('--notebooks goes without --marks: the stage notebooks are about what filters do by themselves')
     factor = f'-r{a.imbalance_factor:g}' if a.imbalance_factor else ''
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/{split.name}{factor}{preset}')
     say(repr(split))
     if a.predict:
-        return say(study.forecast_text(study.forecast(split, out, a.preset, a.seeds, a.generator_seeds)))
-    results = study.run_study(split, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks,
-                              a.workers, say)
+        run = Run(split, out, a.preset, a.seeds[0])
+        return say(forecast_text(forecast(run, study_parts(run, a.seeds, a.generator_seeds).values())))
+    results = run_study(split, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers, say)
     if a.notebooks:
         say('executing the stage notebooks')
-        ltnb.core.on_main(study.run_notebooks, a.notebooks, out)
-    say(f'\nGenerators, classes with {study.rarest_group(results)} training images\n'
-        f'{study.as_text(study.generator_table(results))}\n\n'
-        f'Classifiers, accuracy in percent\n{study.as_text(study.accuracy_table(results))}\n')
+        on_main(run_notebooks, a.notebooks, out)
+    say(f'\nGenerators, classes with {rarest_group(results)} training images\n{generator_table(results)}\n\n'
+        f'Classifiers, accuracy in percent\n{accuracy_table(results)}\n')
     say(f'report: {out/"report.html"}')
 
+# %% ../nbs/90_cli.ipynb #e6523948
 def _data(a):
+    from ltnb.core import InputError
+    from ltnb.sources import pack
     split = _split(a)
     say(repr(split))
     if a.full and split.full is None:
-        raise ltnb.core.InputError(f'{a.data}: its balanced set is not known, leave out --full')
-    size = ltnb.data.pack(split, a.file, a.full)
+        raise InputError(f'{a.data}: its balanced set is not known, leave out --full')
+    size = pack(split, a.file, a.full)
     say(f'{a.file}: {size / 1e6:.1f} MB, to be used as --data pack:{a.file}')
 
 def _experiment(a):
+    from ltnb.experiments import run_experiment
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/experiments-{a.data.partition(":")[0]}{preset}')
     for name in a.names:
-        ltnb.experiments.run_experiment(name, a.data, a.preset, a.seeds, out, a.workers, say)
+        run_experiment(name, a.data, a.preset, a.seeds, out, a.workers, say)
         say(f'{out}/experiments/{name}.json')
 
+# %% ../nbs/90_cli.ipynb #ab12dfe1
 def main(argv:list=None):
     "The command `ltnb`: exit status 2 and one line for bad input, 1 when training cannot go on, 130 when interrupted."
     a = parser().parse_args(argv)
     try:
+        from ltnb.compute import disband
+        from ltnb.core import InputError, TrainingError
+    except KeyboardInterrupt: sys.exit(130)
+    try:
         dict(study=_study, experiment=_experiment, data=_data)[a.command](a)
-        ltnb.core.disband()
-    except ltnb.core.InputError as e: _stop(e, 2)
-    except ltnb.core.TrainingError as e: _stop(e, 1)
+        disband()
+    except InputError as e: _stop(e, 2)
+    except TrainingError as e: _stop(e, 1)
     except OSError as e:
         _stop(e, 2, f'{e.filename or ""}: {e.strerror or e}'.lstrip(': ')
               + '; nothing that was finished is lost, the same command goes on')
     except KeyboardInterrupt as e: _stop(e, 130, 'interrupted; the same command goes on where it was')
 
 def _stop(error, status, message=None):
-    index = ltnb.core.team().process_index
+    from ltnb.compute import team
+    index = team().process_index
     if index == 0: print(f'ltnb: {message or error}', file=sys.stderr)
     elif not hasattr(error, 'of_all'): print(f'ltnb: process {index}: {message or error}', file=sys.stderr)
     sys.exit(status)

@@ -1,4 +1,6 @@
-"JupyterLab in a real browser: the stage notebooks are run from the menu, every widget is clicked, dragged and typed at. Screenshots are left in tests/output."
+"""JupyterLab in a real browser: stage notebooks are run from the menu, widgets clicked, dragged and typed at.
+
+Screenshots are left in tests/output."""
 import os
 import re
 import shutil
@@ -14,13 +16,15 @@ from conftest import ROOT
 
 CHROMIUM = '/usr/bin/chromium'
 playwright = pytest.importorskip('playwright.sync_api', reason='the browser tests need playwright')
-if not Path(CHROMIUM).exists(): pytest.skip(f'there is no {CHROMIUM}: the browser tests are skipped', allow_module_level=True)
+if not Path(CHROMIUM).exists():
+    pytest.skip(f'there is no {CHROMIUM}: the browser tests are skipped', allow_module_level=True)
 OUTPUT = Path(__file__).parent / 'output'
 TOKEN = 'tests'
 
 SETUP = '''\
 import torch
-from ltnb.data import ImageSet, load_split
+from ltnb.data import ImageSet
+from ltnb.sources import load_split
 from ltnb.filtering import DropOOD, NeighbourAgreement
 from ltnb.metrics import flat
 from ltnb.widgets import *
@@ -31,8 +35,10 @@ wrong = torch.where(torch.arange(600) % 5 == 4, order.roll(60), order)
 made = lambda i: ImageSet(split.test.images[i], split.test.labels[order], torch.ones(600, dtype=torch.bool))
 mean_of = lambda s: torch.stack([flat(s.of_class(c).images).mean(0) for c in range(10)])
 judge = lambda x: -4*torch.cdist(flat(x), mean_of(split.full))
-drawn = dict(generator='runs/study/generators/cbdm', seed=0, per_class=60, sampler='s', steps=20, guidance=0., generator_sha256='0')
-gallery = Gallery(split, dict(ddpm=made(order), cbdm=made(wrong)), flat, judge, dict(ddpm=drawn, cbdm=drawn | dict(seed=1)))'''
+drawn = dict(generator='runs/study/generators/cbdm', seed=0, per_class=60, sampler='s', steps=20, guidance=0.,
+             generator_sha256='0')
+gallery = Gallery(split, dict(ddpm=made(order), cbdm=made(wrong)), flat, judge,
+                  dict(ddpm=drawn, cbdm=drawn | dict(seed=1)))'''
 GENERATORS = '''\
 from dataclasses import replace
 from ltnb.diffusion import ddpm_loss, generator_settings, train_generator
@@ -49,16 +55,21 @@ def lab(tmp_path_factory):
         path = home / f'settings/@jupyterlab/apputils-extension/{name}.jupyterlab-settings'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(value)
-    env = dict(os.environ, PYTHONPATH=str(ROOT), LTNB_RUN=str(home / 'run'), LTNB_SIZE='tiny', IN_TEST='1', LTNB_PROGRESS='0',
-               JUPYTERLAB_SETTINGS_DIR=str(home / 'settings'), JUPYTERLAB_WORKSPACES_DIR=str(home / 'workspaces'), IPYTHONDIR=str(home / 'ipython'),
+    env = dict(os.environ, PYTHONPATH=str(ROOT), LTNB_RUN=str(home / 'run'), LTNB_SIZE='tiny', IN_TEST='1',
+               LTNB_PROGRESS='0',
+               JUPYTERLAB_SETTINGS_DIR=str(home / 'settings'), JUPYTERLAB_WORKSPACES_DIR=str(home / 'workspaces'),
+               IPYTHONDIR=str(home / 'ipython'),
                **{f'JUPYTER_{k}_DIR': str(home / k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')})
     env.pop('MPLBACKEND', None)
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     log = open(home / 'log', 'w')
-    server = subprocess.Popen([sys.executable, '-m', 'jupyter', 'lab', '--no-browser', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={port}', '--ServerApp.port_retries=0',
-                               f'--IdentityProvider.token={TOKEN}', f'--ServerApp.root_dir={home}', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
+    server = subprocess.Popen([sys.executable, '-m', 'jupyter', 'lab', '--no-browser', '--ServerApp.ip=127.0.0.1',
+                               f'--ServerApp.port={port}', '--ServerApp.port_retries=0',
+                               f'--IdentityProvider.token={TOKEN}', f'--ServerApp.root_dir={home}',
+                               '--LabApp.news_url=None',
+                               '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
                                '--allow-root'], env=env, stdout=log, stderr=log, cwd=home)
     yield home, f'http://127.0.0.1:{port}'
     server.terminate()
@@ -70,7 +81,9 @@ def lab(tmp_path_factory):
 def browser():
     OUTPUT.mkdir(exist_ok=True)
     with playwright.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'])
+        b = p.chromium.launch(executable_path=CHROMIUM, args=[
+            '--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking',
+            '--disable-component-update', '--disable-sync'])
         yield b
         b.close()
 
@@ -101,14 +114,16 @@ def run_all(page, timeout=180_000):
     page.wait_for_function("""() => {
         const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
         const prompts = cells.map(c => c.querySelector('.jp-InputPrompt').textContent)
-        return prompts.every(t => /\\[\\d+\\]/.test(t)) || document.querySelector('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]')
+        return prompts.every(t => /\\[\\d+\\]/.test(t)) || document.querySelector(
+            '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]')
     }""", timeout=timeout)
     page.get_by_text('| Idle').wait_for(timeout=timeout)
 
 
 def troubles(page):
     "Error outputs and warnings that a reader would stumble over."
-    return page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"], .jp-Dialog').all_inner_texts()
+    return page.locator('[data-mime-type="application/vnd.jupyter.error"], '
+                        '[data-mime-type="application/vnd.jupyter.stderr"], .jp-Dialog').all_inner_texts()
 
 
 # ---- the stage notebooks
@@ -130,17 +145,23 @@ def test_a_stage_notebook_runs_from_the_menu(lab, browser, name):
 
 # ---- the widgets: one notebook, written here
 
-CELLS = dict(setup=SETUP, tail='browser = TailBrowser(gallery)\nbrowser', filter='explorer = FilterExplorer(gallery, DropOOD() & NeighbourAgreement())\nexplorer',
-             generators=GENERATORS, guidance='guided = GuidanceExplorer(split, {"tau 0": pipe})\nguided', path='path = DenoisingPath(split, {"tau 0": pipe})\npath',
-             monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(settings, steps=200), path="trained", watch=watch), split, every=1.)\nmonitor',
-             compare='compare = TailCompare(split, dict(all=judge, few=lambda x: -torch.cdist(flat(x), mean_of(split.train))))\ncompare', last='"a cell to run"')
+CELLS = dict(setup=SETUP, tail='browser = TailBrowser(gallery)\nbrowser',
+             filter='explorer = FilterExplorer(gallery, DropOOD() & NeighbourAgreement())\nexplorer',
+             generators=GENERATORS, guidance='guided = GuidanceExplorer(split, {"tau 0": pipe})\nguided',
+             path='path = DenoisingPath(split, {"tau 0": pipe})\npath',
+             monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(settings, '
+                     'steps=200), path="trained", watch=watch), split, every=1.)\nmonitor',
+             compare='compare = TailCompare(split, dict(all=judge, few=lambda x: '
+                     '-torch.cdist(flat(x), mean_of(split.train))))\ncompare', last='"a cell to run"')
 
 
 @pytest.fixture(scope='module')
 def notebook(lab, browser):
     home, _ = lab
     (home / 'tests').mkdir()
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS.values()], metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')))
+    kernel = dict(display_name='python3', language='python', name='python3')
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS.values()],
+                                  metadata=dict(kernelspec=kernel))
     nbformat.write(nb, home / 'tests/widgets.ipynb')
     errors = []
     page = open_notebook(lab, browser, 'tests/widgets.ipynb', errors)
@@ -186,7 +207,8 @@ def drag(page, slider, share):
     h, t = handle.bounding_box(), track.bounding_box()
     page.mouse.move(h['x'] + h['width'] / 2, h['y'] + h['height'] / 2)
     page.mouse.down()
-    for k in range(1, 6): page.mouse.move(h['x'] + (t['x'] + share * t['width'] - h['x']) * k / 5, h['y'] + h['height'] / 2)
+    for k in range(1, 6):
+        page.mouse.move(h['x'] + (t['x'] + share * t['width'] - h['x']) * k / 5, h['y'] + h['height'] / 2)
     page.mouse.up()
 
 
@@ -197,6 +219,10 @@ def test_tail_browser(cell, notebook):
     text = changes(info, item.nth(4).click)
     assert 'sample 544' in text and 'the judge sees' in text and 'sample(load_generator(' in text
     assert item.nth(4).get_attribute('aria-selected') == 'true'
+    assert 'sample 546' in changes(info, item.nth(6).dblclick)
+    for key in 'Enter', ' ': notebook.keyboard.press(key)           # to open what is selected changes nothing
+    text = changes(info, item.nth(4).click)
+    assert 'sample 544' in text and 'the sample' in cell.locator('.ltnb-grid').nth(2).inner_text()
     assert 'sample 545' in changes(info, lambda: notebook.keyboard.press('ArrowRight'))
     assert 'sample 553' in changes(info, lambda: notebook.keyboard.press('ArrowDown'))
     n = notebook.locator('.jp-Notebook .jp-Cell').count()
@@ -209,20 +235,22 @@ def test_tail_browser(cell, notebook):
     changes(grid, lambda: notebook.keyboard.press('PageDown'), PIXELS)
     assert '#588' in grid.inner_text()
     assert '#540' in changes(grid, cell.get_by_role('button', name='◀').click)
-    captions = changes(grid, lambda: cell.get_by_label('sort by').select_option('distance to the nearest training image'))
+    by_distance = 'distance to the nearest training image'
+    captions = changes(grid, lambda: cell.get_by_label('sort by').select_option(by_distance))
     assert '#' not in captions
     changes(grid, lambda: cell.get_by_label('generator').select_option('side by side'), PIXELS)
     assert 'ddpm' in grid.inner_text()
     changes(grid, lambda: cell.get_by_label('kind').select_option('AID'), PIXELS)
     heading = cell.locator('.widget-html').nth(0)
-    assert '0: 114 training images (many)' in changes(heading, lambda: cell.get_by_label('class').select_option('0 · 114 · many'))
+    text = changes(heading, lambda: cell.get_by_label('class').select_option('0 · 114 · many'))
+    assert '0: 114 training images (many)' in text
     cell.get_by_label('file').fill('my marks.json')
     cell.get_by_label('file').press('Enter')
     cell.get_by_role('button', name='Save marks').click()
     for _ in range(100):
         if (notebook.folder / 'my marks.json').exists(): break
         time.sleep(.05)
-    from ltnb.study import load_marks
+    from ltnb.marks import load_marks
     marks = load_marks(notebook.folder / 'my marks.json')
     assert [(m['generator'], m['keep'], m['drop']) for m in marks] == [('cbdm', [555], [553, 554])]
 
@@ -235,7 +263,9 @@ def test_filter_explorer(cell, notebook):
     text = changes(kept, lambda: drag(notebook, cell.locator('.widget-slider').nth(0), .2))
     assert 'kept' in text and PIXELS(grid) != before
     assert cell.locator('svg[aria-label="histogram of scores"]').count() == 1
-    changes(cell.locator('svg[role="img"]').nth(0), lambda: cell.get_by_label('histogram of', exact=True).select_option('NeighbourAgreement(k=1)'), 'inner_html')
+    chosen = cell.get_by_label('histogram of', exact=True)
+    changes(cell.locator('svg[role="img"]').nth(0), lambda: chosen.select_option('NeighbourAgreement(k=1)'),
+            'inner_html')
 
 
 def test_guidance_explorer(cell, notebook):
@@ -299,10 +329,12 @@ def test_compare_classifiers(cell, notebook):
 def contrast(locator):
     return locator.evaluate("""e => {
         const rgb = c => c.match(/[\\d.]+/g).map(Number)
-        const light = c => { const [r, g, b] = rgb(c).slice(0, 3).map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126*r + .7152*g + .0722*b }
+        const linear = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4
+        const light = c => { const [r, g, b] = rgb(c).slice(0, 3).map(linear); return .2126*r + .7152*g + .0722*b }
         let back = e
         while (rgb(getComputedStyle(back).backgroundColor)[3] === 0) back = back.parentElement
-        const [a, b] = [light(getComputedStyle(e).color), light(getComputedStyle(back).backgroundColor)].sort((x, y) => y - x)
+        const colours = [getComputedStyle(e).color, getComputedStyle(back).backgroundColor]
+        const [a, b] = colours.map(light).sort((x, y) => y - x)
         return (a + .05) / (b + .05)
     }""")
 
@@ -316,7 +348,8 @@ def test_dark_and_light_themes_read_well_and_a_restart_leaves_no_ghost(notebook)
             c = cells.nth(list(CELLS).index(name))
             c.scroll_into_view_if_needed()
             picture(c, f'{name}_{theme[11:].lower()}')
-        for text in notebook.locator('.ltnb-grid .caption:visible').all()[:3] + notebook.locator('.jp-OutputArea .widget-html-content:visible').all()[:3]: assert contrast(text) >= 4.5
+        for kind in '.ltnb-grid .caption:visible', '.jp-OutputArea .widget-html-content:visible':
+            for text in notebook.locator(kind).all()[:3]: assert contrast(text) >= 4.5
     menu(notebook, 'Kernel', 'Restart Kernel and Run All Cells…')
     notebook.locator('.jp-Dialog button', has_text='Restart').click()
     playwright.expect(cells.last.locator('.jp-InputPrompt')).to_have_text(re.compile(r'\*| '))
@@ -330,5 +363,6 @@ def test_dark_and_light_themes_read_well_and_a_restart_leaves_no_ghost(notebook)
         notebook.keyboard.press('Control+Enter')
         notebook.wait_for_timeout(1500)
     playwright.expect(tail.locator('.ltnb-grid')).to_have_count(3)
-    assert 'sample 541' in changes(tail.locator('.widget-html').nth(2), tail.locator('.ltnb-grid').nth(0).locator('.cell').nth(1).click)
+    second = tail.locator('.ltnb-grid').nth(0).locator('.cell').nth(1)
+    assert 'sample 541' in changes(tail.locator('.widget-html').nth(2), second.click)
     assert troubles(notebook) == [] and notebook.errors == []

@@ -1,4 +1,5 @@
-"One process or several: the same losses, the same images, one writer, an end when one is killed, and a study that goes on with another number of them."
+"""One process or several: the same losses, the same images, one writer, an end when one is killed, and a study that
+goes on with another number of them."""
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from conftest import ROOT, make_folder
 
 from ltnb.cbdm import cbdm_for
 from ltnb.core import fingerprint, load_json, load_tensors
-from ltnb.data import load_split
+from ltnb.sources import load_split
 from ltnb.diffusion import generator_settings, sample, train_generator
 from ltnb.study import run_study
 
@@ -47,15 +48,17 @@ import math, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from ltnb.cbdm import cbdm_for
-from ltnb.core import InputError, alone, fingerprint, gathered, in_parallel, on_main, save_json, team
-from ltnb.data import load_split
+from ltnb.compute import alone, gather, in_parallel, on_main, team
+from ltnb.core import InputError, fingerprint, save_json
+from ltnb.sources import load_split
 from ltnb.diffusion import load_generator, sample, train_generator
 sys.path.insert(0, sys.argv[1])
 from test_team import LABELS, settings
 what, out = sys.argv[2], Path(sys.argv[3])
 split = load_split()
 
-def train(path, watch=None): return train_generator(split, cbdm_for(split), settings(split), path=path, save_every=0, watch=watch)
+def train(path, watch=None):
+    return train_generator(split, cbdm_for(split), settings(split), path=path, save_every=0, watch=watch)
 
 if what == 'killed':
     def watch(i, losses):
@@ -66,20 +69,22 @@ else:
     train(out / 'cbdm')
     order = []
     jobs = [(12, 18), (7, 3), (10, 5), (4, 6)]
-    dealt = in_parallel(math.gcd, jobs, after={(7, 3): [(12, 18)]}, tell=lambda job, result: order.append(job))
+    dealt = in_parallel(math.gcd, jobs, after={(7, 3): [(12, 18)]}, on_done=lambda job, result: order.append(job))
     errors = []
     for f in (lambda: on_main(int, 'no number'), lambda: in_parallel(math.sqrt, [(4,), (-1,)]),
               lambda: train_generator(split, settings=replace(settings(split), batch_size=33))):
         try: f()
         except (ValueError, InputError) as e: errors.append(str(e))
-    with alone(): single = [team().num_processes, gathered('mine')]
-    told = gathered(dict(processes=team().num_processes, images=fingerprint(dict(images=drawn)), dealt=dealt, order=order, errors=errors, single=single))
-    save_json(out / 'told.json', told)
+    with alone(): single = [team().num_processes, gather('mine')]
+    told = gather(dict(processes=team().num_processes, images=fingerprint(dict(images=drawn)), dealt=dealt,
+                       order=order, errors=errors, single=single))
+    on_main(save_json, out / 'told.json', told)
 '''
 
 
 def launch(*args):
-    env = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')} | dict(OMP_NUM_THREADS='1', LTNB_PROGRESS='0')
+    env = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')} | dict(OMP_NUM_THREADS='1',
+                                                                                          LTNB_PROGRESS='0')
     command = [BIN / 'torchrun', '--nproc-per-node=2', f'--master-port={29000 + os.getpid() % 900}', *args]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
@@ -118,7 +123,8 @@ def test_two_processes_have_the_losses_of_one(together, alone):
     _, out = together
     assert load_json(out / 'cbdm/training.json')['processes'] == 2
     assert losses(out / 'cbdm') == pytest.approx(losses(alone[2]), abs=1e-4)
-    assert sorted(p.name for p in out.iterdir()) == ['cbdm', 'copy.checkpoint.safetensors', 'told.json']    # one wrote, and cleaned up
+    # one wrote, and cleaned up
+    assert sorted(p.name for p in out.iterdir()) == ['cbdm', 'copy.checkpoint.safetensors', 'told.json']
 
 
 def test_one_process_goes_on_where_two_were(together, alone):
@@ -137,30 +143,37 @@ def test_two_processes_draw_the_images_of_one(together, alone):
 
 def test_jobs_are_dealt_out_and_errors_are_everybodys(together):
     for told in together[0]:
-        assert told['dealt'] == [6, 1, 5, 2] and sorted(map(tuple, told['order'])) == [(4, 6), (7, 3), (10, 5), (12, 18)]
+        assert told['dealt'] == [6, 1, 5, 2]
+        assert sorted(map(tuple, told['order'])) == [(4, 6), (7, 3), (10, 5), (12, 18)]
         assert told['order'].index([7, 3]) > told['order'].index([12, 18])
-        assert 'no number' in told['errors'][0] and ('expected a nonnegative' in told['errors'][1] or 'math domain' in told['errors'][1])
-        assert told['errors'][2] == 'a batch of 33 cannot be shared out evenly to 2 processes: start another number of them'
+        assert 'no number' in told['errors'][0]
+        assert ('expected a nonnegative' in told['errors'][1] or 'math domain' in told['errors'][1])
+        assert told['errors'][2] == ('a batch of 33 cannot be shared out evenly to 2 processes: '
+                                     'start another number of them')
         assert told['single'] == [1, ['mine']]
 
 
 def test_a_study_by_accelerate_launch_is_the_study_of_one_process(tmp_path):
     bars = make_folder(tmp_path / 'bars', (12, 6, 5), test=6)
     by_one = run_study(load_split(f'folder:{bars}'), tmp_path / 'one', 'tiny', seeds=[0], say=lambda line: None)
-    command = [BIN / 'accelerate', 'launch', '--multi_gpu', '--num_processes=2', '--num_machines=1', '--mixed_precision=no', '--dynamo_backend=no',
-               f'--main_process_port={29900 + os.getpid() % 90}', '-m', 'ltnb', 'study', '--data', f'folder:{bars}', '--preset', 'tiny', '--seeds', '0', '--out']
+    command = [BIN / 'accelerate', 'launch', '--multi_gpu', '--num_processes=2', '--num_machines=1',
+               '--mixed_precision=no', '--dynamo_backend=no',
+               f'--main_process_port={29900 + os.getpid() % 90}', '-m', 'ltnb', 'study', '--data', f'folder:{bars}',
+               '--preset', 'tiny', '--seeds', '0', '--out']
     env = dict(os.environ, OMP_NUM_THREADS='1', LTNB_PROGRESS='0', ACCELERATE_USE_CPU='1')
     done = subprocess.run([*command, tmp_path / 'two'], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count('Split bars') == 1 and 'Traceback' not in done.stderr and 'Warning' not in done.stderr
     by_two = json.loads((tmp_path / 'two/results.json').read_text())
     assert set(by_two) == set(by_one) and set(by_two['classifiers']) == set(by_one['classifiers'])
-    assert by_two['classifiers']['ce'] == json.loads(json.dumps(by_one['classifiers']['ce']))      # what no generator is in: bit by bit
+    # what no generator is in: bit by bit
+    assert by_two['classifiers']['ce'] == json.loads(json.dumps(by_one['classifiers']['ce']))
     for name, g in by_one['generators'].items():
         assert by_two['generators'][name]['overall']['diversity'] == pytest.approx(g['overall']['diversity'], rel=.02)
     assert {p.relative_to(tmp_path / 'two') for p in (tmp_path / 'two').rglob('*') if p.is_file()} == {
         p.relative_to(tmp_path / 'one') for p in (tmp_path / 'one').rglob('*') if p.is_file()}
-    wrong = subprocess.run([*command, tmp_path / 'bars/train/class0/000.png'], env=env, capture_output=True, text=True, timeout=300)
+    wrong = subprocess.run([*command, tmp_path / 'bars/train/class0/000.png'], env=env, capture_output=True, text=True,
+                           timeout=300)
     assert wrong.returncode != 0 and wrong.stderr.count('ltnb: --out') == 1
 
 
@@ -174,12 +187,13 @@ def run(path):
     sys.path.insert(0, {str(ROOT / 'tests')!r})
     from test_team import settings
     from ltnb.cbdm import cbdm_for
-    from ltnb.data import load_split
+    from ltnb.sources import load_split
     from ltnb.diffusion import train_generator
     split = load_split()
     train_generator(split, cbdm_for(split), settings(split), path=path)
 notebook_launcher(run, ({str(tmp_path / 'cbdm')!r},), num_processes=2, use_port='{29700 + os.getpid() % 90}')
 '''
-    done = subprocess.run([sys.executable, '-c', program], env=dict(os.environ, OMP_NUM_THREADS='1', LTNB_PROGRESS='0'), capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, '-c', program], env=dict(os.environ, OMP_NUM_THREADS='1', LTNB_PROGRESS='0'),
+                          capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert load_json(tmp_path / 'cbdm/training.json')['processes'] == 2

@@ -1,24 +1,52 @@
 "The explorers without a browser: state, edge cases, speed and memory, and nothing left behind."
 import gc
+import itertools
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import replace
 
+import ipywidgets
+import matplotlib.pyplot as plt
 import pytest
 import torch
-from ipywidgets.widgets.widget import _instances
+from conftest import ROOT
 
-from ltnb.core import InputError, TrainingError, TrainingStopped, load_json, rng, train
-from ltnb.data import ImageSet, Split, load_split
+from ltnb.classifiers import ClassifierSettings, build, features, logits
+from ltnb.core import InputError, load_tensors, rng
+from ltnb.training import train
+from ltnb.data import ImageSet, Split
+from ltnb.sources import load_split
 from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, load_generator, sample, train_generator
-from ltnb.filtering import DropOOD, Filter, NeighbourAgreement
+from ltnb.filtering import FILTERS, Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
 from ltnb.metrics import flat
-from ltnb.study import load_marks
-from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, Page, TailBrowser, TailCompare,
-                          TrainingMonitor, as_svg)
+from ltnb.marks import load_marks
+from ltnb.study import run_study
+from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, TailBrowser,
+                          TailCompare, TrainingMonitor, as_svg)
+
+MADE = weakref.WeakSet()    # widgets
+ipywidgets.Widget.on_widget_constructed(MADE.add)
+
+
+def open_widgets(): return sum(w.comm is not None for w in MADE)
+
+
+def click(view, text):
+    "Click the button that says `text`."
+    todo = [view.root]
+    while todo:
+        w = todo.pop()
+        if getattr(w, 'description', '') == text: return w.click()
+        todo += getattr(w, 'children', ())
+    raise AssertionError(f'no button says {text}')
+
+
+def send(grid, **message): grid._handle_custom_msg(message, [])     # as the browser does
 
 
 def images(n, shape, seed=0): return torch.randint(256, (n, *shape), dtype=torch.uint8, generator=rng(seed))
@@ -27,7 +55,8 @@ def images(n, shape, seed=0): return torch.randint(256, (n, *shape), dtype=torch
 def made_up(counts=(9, 5, 1), samples=(6, 50, 0), shape=(3, 32, 32)):
     "A split of noise, and samples of it: of the last class none."
     labels = lambda n: torch.arange(len(n)).repeat_interleave(torch.tensor(n))
-    split = Split('made up', ImageSet(images(sum(counts), shape), labels(counts)), ImageSet(images(30, shape, 1), torch.arange(30) % len(counts)), [f'c{i}' for i in range(len(counts))])
+    split = Split('made up', ImageSet(images(sum(counts), shape), labels(counts)),
+                  ImageSet(images(30, shape, 1), torch.arange(30) % len(counts)), [f'c{i}' for i in range(len(counts))])
     return split, ImageSet(images(sum(samples), shape, 2), labels(samples), torch.ones(sum(samples), dtype=torch.bool))
 
 
@@ -42,6 +71,14 @@ def gallery():
 
 
 @pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    "The folder of a whole study, tiny."
+    path = tmp_path_factory.mktemp('study') / 'digits'
+    run_study(load_split(), path, 'tiny', say=lambda line: None)
+    return path
+
+
+@pytest.fixture(scope='module')
 def pipe():
     split = load_split()
     return train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2))
@@ -50,14 +87,15 @@ def pipe():
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     gc.collect()
-    widgets, threads = len(_instances), threading.active_count()
+    widgets, threads = open_widgets(), threading.active_count()
     yield
     gc.collect()
-    assert len(_instances) == widgets
+    assert open_widgets() == widgets
     for _ in range(100):
         if threading.active_count() <= threads: break
         time.sleep(.05)
     assert threading.active_count() <= threads
+    plt.close('all')
 
 
 # ---- TailBrowser
@@ -86,8 +124,7 @@ def test_an_empty_class_and_a_class_with_one_image(gallery):
     b.generator = BOTH
     assert set(b.entries) == {None}
     b.figure()
-    b.view.samples.send = None
-    b.press('samples', dict(page=1)), b.press('samples', dict(page=-1))
+    send(b.view.samples, page=1), send(b.view.samples, page=-1)
     assert b.page == 1
     b.close()
 
@@ -95,10 +132,25 @@ def test_an_empty_class_and_a_class_with_one_image(gallery):
 def test_bad_input_is_one_line(gallery, pipe):
     b, e = TailBrowser(gallery, 1), FilterExplorer(gallery)
     c = TailCompare(gallery.split, dict(a=judge))
-    for f, says in [(lambda: Gallery(gallery.split, {}), 'at least one generator'), (lambda: Gallery(gallery.split, ImageSet(b.gallery.samples['a'].images, b.gallery.samples['a'].labels - 1)), 'no samples of'),
-                    (lambda: setattr(b, 'selected', ('a', 999)), 'selected cannot be'), (lambda: setattr(b, 'selected', ('z', 1)), 'selected cannot be'), (lambda: setattr(b, 'page', 1.5), 'whole number'),
-                    (lambda: setattr(e, 'thresholds', (1., 2.)), 'thresholds cannot be'), (lambda: setattr(e, 'thresholds', ('a',)), 'thresholds cannot be'), (lambda: setattr(c, 'cell', ('a', 0, 9)), 'cell cannot be'),
-                    (lambda: GuidanceExplorer(gallery.split, {}), 'at least one generator'), (lambda: DenoisingPath(gallery.split, {}), 'at least one generator'), (lambda: TailCompare(gallery.split, {}), 'at least one classifier')]:
+    g = GuidanceExplorer(gallery.split, dict(one=pipe))
+    wrong = ImageSet(gallery.samples['a'].images, gallery.samples['a'].labels - 1)
+    setting = lambda explorer, name, value: lambda: setattr(explorer, name, value)
+    for f, says in [(lambda: Gallery(gallery.split, {}), 'at least one generator'),
+                    (lambda: Gallery(gallery.split, wrong), 'no samples of'),
+                    (lambda: TailBrowser(gallery, 7), 'class: 7 is none of'),
+                    (setting(b, 'cls', None), 'class: None is none of'),
+                    (setting(b, 'selected', ('a', 999)), 'selected cannot be'),
+                    (setting(b, 'selected', ('z', 1)), 'selected cannot be'),
+                    (setting(b, 'selected', 3), 'selected cannot be'),
+                    (setting(b, 'page', 1.5), 'whole number'), (setting(b, 'page', 'one'), 'whole number'),
+                    (setting(b, 'backwards', 'yes'), 'backwards'), (setting(b, 'file', 3), 'file'),
+                    (setting(g, 'guidance', 5.), 'guidance w: 5.0 is not a number between 0 and 4'),
+                    (setting(e, 'thresholds', (1., 2.)), 'thresholds cannot be'),
+                    (setting(e, 'thresholds', ('a',)), 'thresholds cannot be'),
+                    (setting(c, 'cell', ('a', 0, 9)), 'cell cannot be'), (setting(c, 'cell', 'a'), 'cell cannot be'),
+                    (lambda: GuidanceExplorer(gallery.split, {}), 'at least one generator'),
+                    (lambda: DenoisingPath(gallery.split, {}), 'at least one generator'),
+                    (lambda: TailCompare(gallery.split, {}), 'at least one classifier')]:
         with pytest.raises(InputError, match=says) as error: f()
         assert '\n' not in str(error.value)
     assert (b.selected, b.page, e.thresholds, c.cell) == (None, 1, (2.,), None)
@@ -109,17 +161,18 @@ def test_no_samples_at_all():
     g = Gallery(split, dict(a=samples[:0]), flat, judge)
     b, e = TailBrowser(g), FilterExplorer(g)
     assert b.entries == [] and b.pages == 1 and len(b.figure().axes) == 2
-    assert len(e.keep) == 0 and e.told(True) == 'kept 0 of 0' and len(e.figure().axes) == 4
+    assert len(e.keep) == 0 and e.description(True) == 'kept 0 of 0' and len(e.figure().axes) == 4
 
 
 def test_sorting_and_filtering_are_by_the_facts(gallery):
     b = TailBrowser(gallery, 1)
-    d = lambda entries: [torch.cdist(flat(gallery.samples[n].images[i][None]), flat(gallery.split.train.of_class(1).images)).min().item() for n, i in entries]
+    real = flat(gallery.split.train.of_class(1).images)
+    d = lambda entries: [torch.cdist(flat(gallery.samples[n].images[i][None]), real).min().item() for n, i in entries]
     b.sort = 'distance'
     assert d(b.entries) == pytest.approx(sorted(d(b.entries)), abs=1e-4)
     b.backwards = True
     assert d(b.entries) == pytest.approx(sorted(d(b.entries), reverse=True), abs=1e-4)
-    kinds = gallery.known('kind', 'b', 1)
+    kinds = gallery.facts('kind', 'b', 1)
     sizes = []
     for i, b.kind in enumerate(('ID', 'AID', 'OOD')):
         sizes.append(len(b.order('b')))
@@ -136,10 +189,10 @@ def test_what_the_reader_does_reaches_the_state_and_comes_back(gallery):
     v = b.open()
     v.samples.selected = 4
     assert b.selected == ('b', 10) and 'sample 10' in v.info.value and v.near.page['captions'][0] == 'the sample'
-    for key in 'drop', 'drop', 'keep': v.samples._handle_custom_msg(dict(mark=key), [])
+    for key in 'drop', 'drop', 'keep': send(v.samples, mark=key)
     assert b.marks['b'].nonzero()[:, 0].tolist() == [10, 11, 12] and b.marks['b'][10:13].tolist() == [-1, -1, 1]
     assert v.samples.page['marks'][4:7] == ['drop', 'drop', 'keep'] and v.samples.selected == 7
-    v.samples._handle_custom_msg(dict(page=1), [])
+    send(v.samples, page=1)
     assert (b.page, b.selected, v.samples.selected, v.controls['page'].value) == (2, None, -1, 2)
     v.controls['cls'].value = 0
     assert (b.cls, b.page) == (0, 1) and 'c0' in v.heading.value and v.controls['page'].max == 1
@@ -147,9 +200,66 @@ def test_what_the_reader_does_reaches_the_state_and_comes_back(gallery):
     assert b.generator == BOTH and v.samples.page['rows'] == ['a', '', '', 'b', '', '']
     b.cls = 1
     assert v.controls['cls'].value == 1
-    b.call = None
-    v.call('mark', 'keep')
+    click(v, 'Keep (k)')
     assert 'select a sample first' in v.message.value
+    b.selected = ('a', 7)
+    click(v, 'Keep (k)')
+    assert v.message.value == '' and b.marks['a'][7] == 1
+    click(v, '▶')
+    assert b.page == 2
+    b.close()
+
+
+JS = (ROOT / 'ltnb/widgets/grid.js').read_text()
+MESSAGES = dict(open=[0, 4, 47, 999], mark=['keep', 'drop', '', 'perhaps'], page=[1, -1])   # 999: no such place
+
+
+def test_these_are_the_messages_of_the_grid():
+    assert set(re.findall(r'send\(\{ (\w+):', JS)) == {*MESSAGES}
+    assert set(re.findall(r'\w: "(\w*)"', re.search(r'MARKS = .*', JS)[0])) <= {*MESSAGES['mark']}
+
+
+@pytest.mark.parametrize('before', [None, ('b', 10), ('a', 0)], ids=['none', 'on the page', 'elsewhere'])
+@pytest.mark.parametrize('key, value', [(k, v) for k, values in MESSAGES.items() for v in values] + [('new', 1)])
+def test_every_message_of_the_grid_is_handled(gallery, key, value, before, caplog):
+    b = TailBrowser(gallery, 1)
+    v = b.open()
+    b.selected = before
+    for grid in v.samples, v.near, v.reals: send(grid, **{key: value})
+    assert caplog.records == []     # where ipywidgets reports errors
+    if key == 'open': assert b.selected == (None if value == 999 else ('b', 6 + value))
+    if key == 'open' and value != 999: assert v.samples.selected == value and v.near.page['captions'][0] == 'the sample'
+    if key == 'page': assert b.page == max(1, 1 + value)
+    if key == 'mark' and value != 'perhaps' and before:
+        assert b.marks[before[0]][before[1]] == dict(keep=1, drop=-1).get(value, 0)
+        assert b.selected == (('b', 11) if before[0] == 'b' else before)
+    if key == 'new': assert b.selected == before and b.page == 1 and v.message.value == ''
+    b.close()
+
+
+def test_opening_a_place_selects_it_in_every_explorer(gallery, pipe):
+    c, p = TailCompare(gallery.split, dict(a=judge, b=judge)), DenoisingPath(load_split(), dict(a=pipe), steps=4)
+    send(c.open().grids[1], open=4)
+    assert c.cell == ('b', c.rows[1], c.columns[1])
+    send(p.open().film, open=2), send(p.view.large, open=1), send(c.view.images, mark='keep')
+    assert p.step == 3 and c.view.message.value == p.view.message.value == ''
+    c.close(), p.close()
+
+
+def test_the_view_is_brought_up_to_date_once_for_each_change(gallery):
+    class Counting(TailBrowser):
+        times = 0
+        def update_view(self, view):
+            self.times += 1
+            super().update_view(view)
+    b = Counting(gallery, 1)
+    b.open()
+    b.page, b.selected = 2, ('b', 55)
+    n = b.times
+    b.cls = 0       # the page and what is selected change with it
+    assert (b.page, b.selected, b.times) == (1, None, n + 1)
+    b.cls = 0
+    assert b.times == n + 1
     b.close()
 
 
@@ -159,11 +269,13 @@ def test_marks_go_to_a_file_and_back(gallery, tmp_path):
     b.selected = ('a', 7)
     b.mark('drop')
     path = b.save_marks(tmp_path / 'marks.json')
-    assert load_marks(path) == [dict(generator='a', drawn=dict(seed=3, per_class=0, sampler='s', steps=5, guidance=0., generator_sha256='ab'), keep=[], drop=[7])]
+    drawn = dict(seed=3, per_class=0, sampler='s', steps=5, guidance=0., generator_sha256='ab')
+    assert load_marks(path) == [dict(generator='a', drawn=drawn, keep=[], drop=[7])]
     again = TailBrowser(gallery)
     again.load_marks(path)
     assert torch.equal(again.marks['a'], b.marks['a']) and not again.marks['b'].any()
-    for text in '', '[]', '{"marks": 3}', path.read_text().replace('[\n    7', '[\n    "7"'), path.read_text().replace('7', '-7'), path.read_text()[:50]:
+    good = path.read_text()
+    for text in '', '[]', '{"marks": 3}', good.replace('[\n    7', '[\n    "7"'), good.replace('7', '-7'), good[:50]:
         path.write_text(text)
         with pytest.raises(InputError, match='marks.json') as e: again.load_marks(path)
         assert '\n' not in str(e.value)
@@ -173,12 +285,33 @@ def test_marks_go_to_a_file_and_back(gallery, tmp_path):
 
 def test_the_recipe_draws_the_sample_again(pipe, tmp_path):
     split = load_split()
-    train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2), path=tmp_path / 'generators/ddpm')
-    samples = draw_samples(load_generator(tmp_path / 'generators/ddpm'), split, 3, tmp_path / 'samples/ddpm.safetensors', seed=5, guidance=.5, steps=4)
+    settings = replace(generator_settings(split, 'tiny'), steps=2)
+    train_generator(split, settings=settings, path=tmp_path / 'generators/ddpm')
+    pipe = load_generator(tmp_path / 'generators/ddpm')
+    samples = draw_samples(pipe, split, 3, tmp_path / 'samples/ddpm.safetensors', seed=5, guidance=.5, steps=4)
     b = TailBrowser(Gallery(split, tmp_path))       # a study's folder, as far as it has come
     b.selected = ('ddpm', 28)
-    assert torch.equal(eval(b.recipe())[0], samples.images[28]) and 'seed 5' in b.told()
+    assert torch.equal(eval(b.recipe())[0], samples.images[28]) and 'seed 5' in b.description()
     with pytest.raises(InputError, match='no samples of'): Gallery(made_up()[0], tmp_path)
+
+
+# ---- a study's folder
+
+def test_a_study_brings_the_features_of_its_cross_entropy_classifier_and_the_oracle_as_judge(study):
+    split, nets = load_split(), {}
+    g = Gallery(split, study)
+    for row in 'ce', 'oracle':
+        tensors, was = load_tensors(study / f'classifiers/{row}-0.safetensors')
+        nets[row] = build(split, ClassifierSettings(**was['about']['settings'])).eval()
+        nets[row].load_state_dict(tensors)
+    x = split.test.images
+    assert torch.equal(g.phi(x), features(nets['ce'], x)) and torch.equal(g.judge(x), logits(nets['oracle'], x))
+    assert not torch.equal(g.phi(x), features(nets['oracle'], x))
+    e = FilterExplorer(g)
+    s = g.samples[e.generator]
+    filter = DropOOD().fit(features(nets['ce'], split.train.images), split.train.labels)
+    assert torch.equal(e.keep, filter.keep(features(nets['ce'], s.images), s.labels))
+    assert TailBrowser(g).generator in g.samples and [*g.samples][0] == 'ddpm'
 
 
 # ---- FilterExplorer
@@ -189,7 +322,8 @@ def test_the_filter_that_is_taken_out_keeps_what_is_shown(gallery):
     for value in .5, 1., 1.3:
         v.sliders[0].value = value
         assert e.thresholds[0] == value and torch.equal(e.filter.keep(flat(s.images), s.labels), e.keep)
-        assert v.grids[0].page['shape'][0] + v.grids[1].page['shape'][0] == min(24, int(e.keep[6:].sum())) + min(24, int((~e.keep[6:]).sum()))
+        shown = [grid.page['shape'][0] for grid in v.grids]
+        assert shown == [min(24, int(e.keep[6:].sum())), min(24, int((~e.keep[6:]).sum()))]
     e.thresholds = 9., .4
     assert [s.value for s in v.sliders][1] == .4 and repr(e.filter).count('threshold') == 2
     e.part, e.cls, e.generator = 1, 2, 'a'
@@ -204,10 +338,63 @@ def test_any_filter_will_do(gallery):
         threshold = .5
         def score(self, features, labels): return features.mean(1)
 
+    class Even(Filter):     # with a rule of its own
+        def score(self, features, labels): return torch.arange(len(labels)).float()
+        def keep(self, features, labels): return self.score(features, labels) % 2 == 0
+
     e = FilterExplorer(gallery, Dark() & (DropOOD() & Filter()))
     assert len(e.parts) == 3 and e.keep.any() and not e.keep.all()
     e.open()
     e.close()
+    assert FilterExplorer(gallery, Even()).keep.tolist() == [True, False] * 28
+
+
+class Head(torch.nn.Module):
+    "The features are the pixels, and the classes are told from three of them."
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(4.))
+    def head(self, f): return self.scale * f[:, :3]
+
+
+@pytest.mark.parametrize('name', FILTERS)
+def test_what_is_shown_as_kept_is_what_the_filter_keeps(name):
+    split, s = made_up()        # real images lie near each other, samples both among them and far away
+    near = lambda images: 96 + images // 4
+    split = replace(split, train=ImageSet(near(split.train.images), split.train.labels))
+    s.images[::2] = near(s.images[::2])
+    seen = lambda x: flat(x)[:, :3]
+    gallery = Gallery(split, dict(b=s), seen, judge)
+    expected = FILTERS[name](Head()).fit(seen(split.train.images), split.train.labels).keep(seen(s.images), s.labels)
+    assert expected.any() and (name == 'none' or not expected.all())
+    e = FilterExplorer(gallery, FILTERS[name](Head()), 1)
+    assert torch.equal(e.keep, expected) and torch.equal(e.filter.keep(seen(s.images), s.labels), expected)
+    v = e.open()
+    for c, (e.part, _) in itertools.product((0, 1), enumerate(e.parts)):
+        e.cls = c
+        of_class = s.labels == c
+        for kept, grid in zip((True, False), v.grids):
+            mine = s.images[of_class & (expected == kept)]
+            pixels, page = {image.numpy().tobytes() for image in mine}, grid.page
+            size = len(page['pixels']) // max(1, page['shape'][0])
+            shown = {page['pixels'][i*size:(i + 1)*size] for i in range(page['shape'][0])}
+            assert shown <= pixels and len(shown) == min(24, len(mine))
+            assert e.description(kept).endswith(f'{len(mine)} of {int(of_class.sum())}') or ';' in e.description(kept)
+    assert e.figure()
+    e.close()
+
+
+def test_a_band_has_two_sliders_and_a_kind_none(gallery):
+    e = FilterExplorer(gallery, Band(.8, 1.) & OnlyKind('ID') & DropOOD(), 1)
+    v, s = e.open(), gallery.samples['b']
+    assert (len(v.sliders), e.thresholds) == (3, (.8, 1., 2.))
+    v.sliders[0].value = .9
+    assert e.thresholds == (.9, 1., 2.) and e.filter.a.a.low == .9
+    assert torch.equal(e.filter.keep(flat(s.images), s.labels), e.keep)
+    e.thresholds = (.9, 40., 2.)
+    assert v.sliders[1].value == 40.
+    e.close()
+    assert FilterExplorer(gallery, OnlyKind('AID')).open().sliders == []
 
 
 # ---- GuidanceExplorer, DenoisingPath
@@ -217,14 +404,14 @@ def test_drawing_in_the_background_is_drawing(pipe):
     e = GuidanceExplorer(split, dict(one=pipe), cls=3, n=4)
     e.steps, e.guidance = 4, 1.5
     v = e.open()
-    e._job[0].join()
-    assert torch.equal(e.images, sample(pipe, torch.full((4,), 3), guidance=1.5, steps=4)) and 'drawn' not in v.info.value
+    e.wait()
+    assert torch.equal(e.images, sample(pipe, torch.full((4,), 3), guidance=1.5, steps=4))
+    assert 'drawn' not in v.info.value
     assert v.images.page['pixels'] == e.images.numpy().tobytes()
-    job = e._job
     v.controls['steps'].value = 5
-    e._job[0].join()
+    e.wait()
     v.controls['steps'].value = 4
-    assert e.images is not None and e._job is not job and not e.busy
+    assert e.images is not None and not e.busy
     e.close()
 
 
@@ -232,11 +419,11 @@ def test_drawing_can_be_cancelled_and_another_takes_its_place(pipe):
     e = GuidanceExplorer(load_split(), dict(one=pipe), n=16)
     v = e.open()
     for steps in 50, 49, 48, 3: e.steps = steps
-    e._job[0].join()
-    assert e.images is not None and len(e._grids) <= 2
+    e.wait()
+    assert e.images is not None and len(e.drawn) <= 2
     e.steps = 50
     e.cancel()
-    e._job[0].join()
+    e.wait()
     assert e.images is None and 'not drawn' in v.info.value
     e.close()
 
@@ -245,7 +432,7 @@ def test_an_error_while_drawing_is_shown(pipe):
     e = GuidanceExplorer(load_split(), dict(one=pipe))
     e.pipes['one'] = lambda *a, **k: 1 / 0
     v = e.open()
-    e._job[0].join()
+    e.wait()
     assert 'ZeroDivisionError' in v.message.value
     e.close()
 
@@ -327,7 +514,7 @@ def test_a_training_stopped_while_paused_and_one_that_fails():
     m = TrainingMonitor(lambda watch: 1 / 0)
     m.start()
     with pytest.raises(ZeroDivisionError): m.wait()
-    assert m.told() == 'failed: division by zero'
+    assert m.description() == 'failed: division by zero'
     with pytest.raises(InputError, match='nothing to start'): TrainingMonitor().start()
 
 
@@ -361,7 +548,8 @@ def test_comparing_classifiers():
     c.figure()
     c.close()
     many = Split('many', *(ImageSet(images(200, (3, 8, 8)), torch.arange(200) % 100),)*2, list(range(100)))
-    c = TailCompare(many, dict(a=flat, b=lambda x: -flat(x)[:, :100]), ImageSet(many.test.images[:9], many.test.labels[:9]))
+    few = ImageSet(many.test.images[:9], many.test.labels[:9])
+    c = TailCompare(many, dict(a=flat, b=lambda x: -flat(x)[:, :100]), few)
     assert c.accuracy('a')[99] is None and 12 <= len(c.columns) <= 16
     c.figure()
 
@@ -373,12 +561,12 @@ def test_two_explorers_share_a_gallery_and_a_cell_run_twice_leaves_no_widget(gal
     a.open(), b.open()
     a.page = 2
     assert b.page == 1 and b.view.samples.page['captions'][0] == '#6'
-    n = len(_instances)
+    n = open_widgets()
     for _ in range(3):
         a = TailBrowser(gallery, 1)
         a.open()
         gc.collect()
-        assert len(_instances) == n
+        assert open_widgets() == n
     v = a.view
     a.close()
     v.samples.selected = 3          # a late click on a closed widget
@@ -443,5 +631,6 @@ def test_fifty_thousand_samples_are_browsed_at_once():
     out = json.loads(subprocess.run([sys.executable, '-c', SPEED], check=True, capture_output=True, text=True).stdout)
     print(out)
     assert out['first'] < 1 and out['sent'] == 48 * 3072
-    for what in 'class', 'page', 'class by distance': assert sorted(out[what])[len(out[what]) // 2] < .1, (what, out[what])
+    for what in 'class', 'page', 'class by distance':
+        assert sorted(out[what])[len(out[what]) // 2] < .1, (what, out[what])
     assert out['select'] < .1 and out['drag'] < .5 and out['memory'] < 1     # beside the images themselves

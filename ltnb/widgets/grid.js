@@ -84,6 +84,7 @@ function render({ model, el }) {
   }
 
   function select(i) {
+    if (!cells[i]) return; // an empty page
     model.set("selected", i);
     model.save_changes();
     show();
@@ -111,7 +112,7 @@ function render({ model, el }) {
     else if (event.key === "PageUp") model.send({ page: -1 });
     else if (event.key === "Enter" || event.key === " ") {
       if (!cells[model.get("selected")]) select(places[0]);
-      model.send({ open: model.get("selected") });
+      if (cells[model.get("selected")]) model.send({ open: model.get("selected") });
     } else if (event.key in MARKS) model.send({ mark: MARKS[event.key] });
     else return;
     event.preventDefault();

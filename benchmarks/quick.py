@@ -1,0 +1,85 @@
+"What has to be quick whatever it is compared with: importing, help, views, a filter of fifty thousand samples, a forecast."
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.common import row
+
+ROOT = Path(__file__).parents[1]
+FILTER = '''
+import json, resource, time, torch
+from ltnb.core import rng
+from ltnb.filtering import FILTERS
+real, fake = torch.randn(10_000, 2048, generator=rng(0)), torch.randn(50_000, 2048, generator=rng(1))
+y, asked = torch.arange(10_000) % 10, torch.arange(50_000) % 10
+start = time.perf_counter()
+kept = FILTERS['agreed'](None).fit(real, y).keep(fake, asked)
+print(json.dumps([kept.float().mean().item(), time.perf_counter() - start,
+                  resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
+'''
+
+
+def python(*args): # in a process of its own, whose memory is not used up; returns what it prints
+    return subprocess.run([sys.executable, *args], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT))).stdout
+
+
+def seconds(*args): # the fastest of three
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        python(*args)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def allowed(what, most, taken, checked, unit='s'):
+    "A row of what has to take less than `most`."
+    assert taken < most, f'{what}: {taken:.3g} {unit}, allowed are {most:g}'
+    return row(what, unit, ('allowed', most), ('measured', taken), checked)
+
+
+def starting():
+    "Importing the package, less what Python itself takes, and its help."
+    light = "import sys, ltnb; assert not {'torch', 'diffusers', 'matplotlib'} & set(sys.modules)"
+    yield allowed('`import ltnb`', .3, seconds('-c', light) - seconds('-c', ''), 'torch is not imported')
+    for args in ['--help'], ['study', '--help']:
+        yield allowed(f"`ltnb {' '.join(args)}`", .5, seconds('-m', 'ltnb', *args), 'it ended well')
+
+
+def filtering():
+    "Fifty thousand samples against ten thousand real ones."
+    kept, taken, memory = json.loads(python('-c', FILTER))
+    assert .08 < kept < .12, kept       # nearest neighbours of noise agree by chance
+    assert memory < 2, memory
+    yield allowed('50,000 samples filtered by 10,000 real ones (2,048 features)', 30, taken,
+                  f'{kept:.1%} of noise kept, 10 % by chance; {memory:.2f} GB at the most')
+
+
+def views():
+    "SAU's views in batches against PIL's; somebody else may take a core for a moment, so the best of three."
+    code = 'import json, benchmarks.views as b; print(json.dumps(b.measure(1024)))'
+    best = max((json.loads(python('-c', code)) for _ in range(3)), key=lambda m: m['times'])
+    assert best['times'] > 5, best
+    yield row("SAU's three views of 1,024 photographs", 'images/s', ('image by image with PIL', best['one_by_one']),
+              ('in batches', best['in_batches']), 'more than 5 × as fast', '5 ×')
+
+
+def forecasting():
+    "Sixty steps of a generator, foretold as `ltnb.forecast` does and taken."
+    from ltnb.diffusion import ddpm_loss, generator_settings, train_generator
+    from ltnb.sources import load_split
+    from ltnb.training import first_steps
+    split = load_split()
+    settings = replace(generator_settings(split, 'small'), steps=60)
+    steps, _ = first_steps(lambda watch: train_generator(split, ddpm_loss, settings, watch=watch), enough=5.)
+    taken, foretold = train_generator(split, ddpm_loss, settings).training['seconds'], 60 * min(steps)
+    assert abs(foretold / taken - 1) < .5, (foretold, taken)
+    yield row('a forecast', 's', ('foretold', foretold), ('taken', taken), 'within a half')
+
+
+def rows(): return [*starting(), *filtering(), *views(), *forecasting()]

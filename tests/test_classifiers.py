@@ -1,0 +1,66 @@
+"Classifiers: networks, weights of generated images, accuracy by group, and trainings that are kept."
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ltnb.classifiers import (NETWORKS, CrossEntropy, ResNet32, accuracy_figures, accuracy_over_generators,
+                              build, classifier_settings, features, train_classifier)
+from ltnb.core import InputError, rng
+from ltnb.data import ImageSet
+from ltnb.sources import load_split
+
+
+def test_generated_images_weigh_omega():
+    net = ResNet32(1, 2).eval()
+    batch = ImageSet(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8, generator=rng(0)), torch.tensor([0, 1, 0, 1]),
+                     torch.tensor([False, False, True, True]))
+    loss = lambda omega, b=batch: CrossEntropy(augment='none', omega=omega)(net, b, rng(0)).item()
+    assert abs(loss(0.) - loss(1., batch[:2]) / 2) < 1e-6
+    assert abs(loss(.3) - (loss(0.) + .3 * (loss(1.) - loss(0.)))) < 1e-6
+
+
+def test_networks_for_larger_images():
+    for name, wide in dict(ResNet50=2048, ResNeXt50=2048).items():
+        for channels in 1, 3:
+            net = NETWORKS[name](channels, 7).eval()
+            x = torch.rand(2, channels, 64, 64)
+            assert net(x).shape == (2, 7) and net.features(x).shape == (2, wide) == (2, net.num_features)
+
+
+def test_accuracy_by_group_is_the_mean_over_its_classes():
+    split = load_split()
+    per_class = torch.stack([torch.arange(10.), torch.arange(10.) + 1])
+    f = accuracy_figures(split, per_class)
+    assert f['accuracy']['values'] == [4.5, 5.5] and f['worst']['values'] == [0, 1] and f['many']['values'] == [0, 1]
+    assert f['medium']['mean'] == 3.5 and f['few']['mean'] == 8 and f['per_class'][9]['mean'] == 9.5
+    over = accuracy_over_generators(split, torch.stack([per_class, per_class + 4]))
+    assert over['accuracy']['values'] == [6.5, 7.5] and over['over_generator_seeds']['accuracy']['values'] == [5, 9]
+    assert 'over_generator_seeds' not in accuracy_over_generators(split, per_class[None])
+
+
+def test_a_classifier_is_kept_and_another_is_refused(tmp_path):
+    split = load_split()
+    settings = replace(classifier_settings(split, 'tiny'), steps=3)
+    train = lambda data=split.train, **kwargs: train_classifier(split, data, settings=settings,
+                                                                path=tmp_path / 'ce-0.safetensors', **kwargs)
+    a, b = train(), train(watch=lambda i, losses: 1 / 0)       # which no step calls
+    for x, y in zip(a.state_dict().values(), b.state_dict().values()): assert torch.equal(x, y)
+    with pytest.raises(InputError, match='ce-0.safetensors was made with another data: '): train(split.full)
+    with pytest.raises(InputError, match='was made with another loss, seed: '):
+        train(loss=CrossEntropy(omega=.3), seed=1)
+
+
+def test_frozen_features_stay_and_only_chosen_images_are_seen():
+    split = load_split()
+    settings = replace(classifier_settings(split, 'tiny'), steps=3)
+    frozen, seen = build(split, settings).eval(), []
+    class Seen(CrossEntropy):
+        def __call__(self, net, batch, generator, done=0.):
+            seen.append(batch.labels)
+            return super().__call__(net, batch, generator, done)
+    chance = (split.train.labels == 9).float()
+    net = train_classifier(split, split.train, Seen(), settings, frozen=frozen, chance=chance)
+    x = split.test.images[:9]
+    assert torch.equal(features(net, x), features(frozen, x)) and not torch.equal(net.head.weight, frozen.head.weight)
+    assert torch.cat(seen).unique().tolist() == [9] and len(seen) == 3

@@ -1,0 +1,116 @@
+"The command line: what it says, and bad input in one line."
+import subprocess
+import sys
+
+import pytest
+
+from ltnb.cli import main
+from ltnb.sources import load_split
+from ltnb.specs import CLASSIFIERS, GENERATORS
+
+
+def status(*args, capsys):
+    with pytest.raises(SystemExit) as e: main([str(a) for a in args])
+    err = capsys.readouterr().err
+    assert err.startswith('ltnb: ') and err.count('\n') == 1, err
+    return e.value.code, err
+
+
+def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, folder):
+    (tmp_path / 'file').write_text('mine')
+    (tmp_path / 'theirs').mkdir()
+    (tmp_path / 'theirs/results.json').write_text('{"schema": 9}')
+    (tmp_path / 'empty').mkdir()
+    for args, says in [
+            (['study', '--data', 'digit'], 'unknown data set'),
+            (['study', '--data', f'folder:{tmp_path / "empty"}'], '0 class folders'),
+            (['study', '--data', f'cifar10:{tmp_path}'], 'data_batch_1 is missing'),
+            (['study', '--imbalance-factor', '.5'], 'at least 1'),
+            (['study', '--imbalance-factor', '500'], 'at most 114'),
+            (['study', '--imbalance-factor', 'x'], 'invalid float'),
+            (['study', '--preset', 'tiny', '--out', tmp_path / 'file'], 'is a file'),
+            (['study', '--preset', 'tiny', '--out', tmp_path / 'file/below'], 'cannot be made'),
+            (['study', '--preset', 'tiny', '--out', tmp_path / 'theirs'], 'of another study'),
+            (['study', '--preset', 'tiny', '--out', tmp_path / 'theirs', '--fresh'], 'deletes nothing'),
+            (['study', '--seeds', '0,0'], 'must differ'),
+            (['study', '--preset', 'tiny', '--notebooks', 'nbs'], '--notebooks goes with'),
+            (['study', '--features', 'vgg'], 'they are pixels, ce or inception'),
+            (['experiment', 'alchemy'], 'collapse, cbdm, samplers'),
+            (['experiment', 'cbdm', '--data', f'folder:{folder}', '--out', tmp_path / 'e'], 'balanced training set'),
+            (['experiment', 'cbdm', '--preset', 'tiny', '--out', tmp_path / 'theirs'], 'of another study'),
+            (['stydy'], 'invalid choice')]:
+        code, err = status(*args, capsys=capsys)
+        assert code == 2 and says in err, (args, err)
+    assert (tmp_path / 'file').read_text() == 'mine'
+    assert (tmp_path / 'theirs/results.json').read_text() == '{"schema": 9}'
+
+
+def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch, folder, only):
+    import ltnb.core
+    real = ltnb.core.to_safetensors
+
+    def full(*args):
+        if 'images' not in args[0]: return real(*args)      # samples no longer fit
+        raise OSError(28, 'No space left on device', str(tmp_path / 'out/samples/ddpm.safetensors'))
+
+    monkeypatch.setattr(ltnb.core, 'to_safetensors', full)
+    only(GENERATORS, 'ddpm')        # no more than is needed to draw samples
+    only(CLASSIFIERS, 'ce')
+    code, err = status('study', '--data', f'folder:{folder}', '--preset', 'tiny', '--seeds', '0',
+                       '--out', tmp_path / 'out', capsys=capsys)
+    assert code == 2 and 'No space left on device' in err and 'ddpm.safetensors' in err
+    assert not (tmp_path / 'out/samples/ddpm.safetensors').exists() and (tmp_path / 'out/generators/ddpm').exists()
+
+
+def test_predict_says_a_line_and_leaves_nothing(bars, tmp_path, capsys):
+    main(['study', '--data', f'folder:{bars}', '--preset', 'tiny', '--out', str(tmp_path / 'out'), '--predict'])
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and 'ahead, by a few steps measured here (generators' in said[1] and 'on disk' in said[1]
+    assert not (tmp_path / 'out').exists()
+
+
+def test_data_pack_by_command(bars, tmp_path, capsys):
+    main(['data', 'pack', '--data', f'folder:{bars}', str(tmp_path / 'bars.pack')])
+    assert 'to be used as --data pack:' in capsys.readouterr().out
+    assert load_split(f'pack:{tmp_path / "bars.pack"}').sha256 == load_split(f'folder:{bars}').sha256
+    with pytest.raises(SystemExit) as e:
+        main(['data', 'pack', '--data', f'folder:{bars}', '--full', str(tmp_path / 'x')])
+    assert e.value.code == 2 and 'balanced set is not known' in capsys.readouterr().err
+    assert not (tmp_path / 'x').exists()
+
+
+def modules(code): # that are imported once `code` has run in a process of its own
+    lines = 'import sys', 'try:', f'    {code}', 'except SystemExit as e: assert not e.code, e.code'
+    code = '\n'.join([*lines, 'print("MODULES", *sys.modules)'])
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    said, _, names = done.stdout.rpartition('MODULES')
+    return said, set(names.split())
+
+
+HEAVY = {'torch', 'numpy', 'diffusers', 'torchvision', 'matplotlib', 'PIL'}
+
+
+def test_importing_ltnb_imports_nothing_heavy():
+    assert not modules('import ltnb; ltnb.__version__')[1] & HEAVY
+    import ltnb
+    with pytest.raises(AttributeError): ltnb.nonsense
+
+
+@pytest.mark.parametrize('args, says', [(['--help'], 'study'), (['study', '--help'], '--generator-seeds'),
+                                        (['--version'], 'ltnb ')], ids=['ltnb', 'study', 'version'])
+def test_help_imports_nothing_heavy(args, says):
+    said, names = modules(f'import runpy; sys.argv = ["ltnb", *{args}]; runpy.run_module("ltnb", run_name="__main__")')
+    assert says in said and 'ltnb.cli' in names and not names & HEAVY
+
+
+@pytest.mark.parametrize('error, status', [(KeyboardInterrupt(), 130), ('InputError', 2), ('TrainingError', 1),
+                                           (OSError(5, 'Input/output error', 'disk'), 2)], ids=str)
+def test_the_status_says_what_went_wrong(error, status, monkeypatch, capsys):
+    import ltnb.core
+    import ltnb.experiments
+    if isinstance(error, str): error = getattr(ltnb.core, error)('one line')
+    def run(*args): raise error
+    monkeypatch.setattr(ltnb.experiments, 'run_experiment', run)
+    with pytest.raises(SystemExit) as e: main(['experiment', 'cbdm'])
+    said = capsys.readouterr().err
+    assert e.value.code == status and said.startswith('ltnb: ') and said.count('\n') == 1

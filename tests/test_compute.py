@@ -1,0 +1,49 @@
+"Jobs in their order, one process that is a team of its own, and workers that die."
+import os
+
+import pytest
+import torch
+
+from ltnb.compute import (Speed, alone, default_device, gains_little, gather, has_bf16, in_parallel, is_main,
+                          machine, mixed_precision, on_main, team, usual_speed, versions)
+from ltnb.core import TrainingError
+
+
+def test_jobs_start_when_what_they_need_is_done_and_results_keep_the_order_of_the_jobs():
+    order, jobs = [], [(7, 3), (12, 18), (10, 4)]
+    results = in_parallel(divmod, jobs, 1, after={(7, 3): [(10, 4)], (10, 4): [(12, 18), (1, 1)]},
+                          on_done=lambda job, result: order.append((job, result)))
+    assert results == [(2, 1), (0, 12), (2, 2)]
+    assert order == [((12, 18), (0, 12)), ((10, 4), (2, 2)), ((7, 3), (2, 1))]
+    assert in_parallel(divmod, [], 2) == []
+
+
+@pytest.mark.slow
+def test_workers_take_the_jobs_and_one_that_dies_is_told_in_one_line():
+    pids = in_parallel(eval, [('__import__("os").getpid()',), ('__import__("torch").get_num_threads()',)], 2)
+    assert pids[0] != os.getpid() and pids[1] == 1
+    with pytest.raises(ZeroDivisionError): in_parallel(divmod, [(1, 0), (1, 1)], 2)
+    with pytest.raises(TrainingError, match='jobs: a worker process died') as e: in_parallel(os._exit, [(9,), (9,)], 2)
+    assert '\n' not in str(e.value)
+
+
+def test_one_process_is_a_team_of_its_own():
+    assert team().num_processes == 1 and is_main() and gather('mine') == ['mine'] and on_main(divmod, 7, 2) == (3, 1)
+    with alone(): assert team().num_processes == 1
+    with pytest.raises(ZeroDivisionError): on_main(divmod, 1, 0)
+    assert machine()['processes'] == 1 and set(versions()) >= {'ltnb', 'python', 'torch', 'diffusers'}
+
+
+def test_small_networks_on_a_cpu_are_run_plainly_and_everything_else_fast():
+    cpu, cuda = torch.device('cpu'), torch.device('cuda')
+    assert gains_little(32, 8) and not gains_little(128, 32)
+    assert usual_speed(cpu, 32, 8, 50_000) == Speed() and usual_speed(cpu, 128, 32) == Speed(bf16=has_bf16(cpu))
+    for steps in 6000, 20_000:
+        assert usual_speed(cuda, 32, 8, steps) == Speed(has_bf16(cuda), channels_last=True, compile=steps >= 20_000)
+
+
+def test_mixed_precision_is_bfloat16_where_the_hardware_has_it():
+    cpu, x = torch.device('cpu'), torch.ones(2, 2)
+    with mixed_precision(cpu): assert (x @ x).dtype == (torch.bfloat16 if has_bf16(cpu) else torch.float32)
+    with mixed_precision(cpu, False): assert (x @ x).dtype == torch.float32
+    assert default_device().type in ('cpu', 'cuda', 'mps')

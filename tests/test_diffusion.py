@@ -1,0 +1,68 @@
+"The class-conditional diffusion model: presets, samplers, the null label, and generators that are kept."
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ltnb.core import InputError
+from ltnb.data import ImageSet, Split
+from ltnb.diffusion import (SAMPLERS, ddpm_loss, draw_samples, generator_settings, load_generator, noise_schedule,
+                            noisy_batch, sample, train_generator, unet, with_sampler)
+from ltnb.sources import load_split
+
+
+def test_the_null_label_adds_nothing_and_stays_so():
+    split = load_split()
+    net = unet(split, generator_settings(split, 'tiny'))
+    batch, g = noisy_batch(split, generator_settings(split, 'tiny'), noise_schedule(), 0, 0)
+    batch.label = torch.full_like(batch.y, 10)
+    ddpm_loss(net, batch, g)[0].backward()
+    assert net.class_embedding.weight[10].abs().max() == 0 and net.class_embedding.weight.grad[10].abs().max() == 0
+
+
+def test_presets_for_cifar_are_the_papers_networks():
+    photographs = ImageSet(torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.arange(10))
+    split = Split('photographs', photographs, photographs, list(range(10)))
+    paper, budget = (generator_settings(split, p) for p in ('paper', 'budget'))
+    assert (paper.channels, paper.layers, paper.attention, paper.dropout) == ((128, 256, 256, 256), 2, (1,), .1)
+    assert (paper.steps, paper.batch_size, paper.lr, paper.warmup) == (300_000, 64, 2e-4, 5000)     # CBDM's README
+    assert (paper.decay, paper.ema) == (False, .9999)
+    assert paper.drop_whole_batch and paper.label_drop == .1 and paper.flip
+    assert budget.channels == paper.channels and budget.steps * 50 == paper.steps
+
+
+@pytest.fixture(scope='module')
+def pipe():
+    split = load_split()
+    return train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2))
+
+
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_every_sampler_draws_the_same_images_again_and_leaves_the_pipeline_alone(name, pipe):
+    before, y = type(pipe.scheduler), torch.arange(4)
+    a, b = (sample(with_sampler(pipe, name), y, seed=s, steps=4) for s in (0, 1))
+    assert torch.equal(a, sample(with_sampler(pipe, name), y, seed=0, steps=4)) and not torch.equal(a, b)
+    assert type(pipe.scheduler) is before and a.shape == (4, 1, 8, 8)
+
+
+def test_images_are_the_same_in_any_batches_and_from_any_number_on(pipe):
+    y = torch.arange(6)
+    whole = sample(pipe, y, steps=2)
+    assert torch.equal(whole, sample(pipe, y, steps=2, batch_size=4))
+    assert torch.equal(whole[2:], sample(pipe, y[2:], steps=2, first=2))
+
+
+def test_samples_that_were_drawn_otherwise_are_refused(pipe, tmp_path):
+    split, path = load_split(), tmp_path / 's.safetensors'
+    drawn = draw_samples(pipe, split, 2, path, steps=2)
+    assert drawn.synthetic.all() and drawn.sha256 == draw_samples(pipe, split, 2, path, steps=2).sha256
+    with pytest.raises(InputError, match='made with another per_class, steps'):
+        draw_samples(pipe, split, 1, path, steps=3)
+
+
+def test_the_augmentation_condition_leaves_no_trace_in_what_samples(tmp_path):
+    split = load_split()
+    settings = replace(generator_settings(split, 'tiny'), steps=4, augment=.5)
+    pipe = train_generator(split, settings=settings, path=tmp_path / 'g')
+    again = load_generator(tmp_path / 'g')
+    assert torch.equal(sample(pipe, torch.arange(3), steps=2), sample(again, torch.arange(3), steps=2))

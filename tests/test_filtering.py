@@ -1,0 +1,172 @@
+"DiffuLT's three kinds of samples, every filter, filled classes and the AID loss, against plain transcriptions."
+import math
+
+import pytest
+import torch
+
+from ltnb.cbdm import CBDMLoss
+from ltnb.classifiers import build, classifier_settings
+from ltnb.core import load_tensors, rng
+from ltnb.data import ImageSet
+from ltnb.diffusion import generator_settings, noise_schedule, noisy_batch, unet
+from ltnb.filling import fill_classes, load_filled, save_filled
+from ltnb.filtering import (FILTERS, AIDLoss, DropOOD, NeighbourAgreement, aid_loss, class_balls, filter_report,
+                            id_aid_ood)
+from ltnb.sources import load_split
+from ltnb.training import describe
+
+
+def test_a_class_with_one_image_and_features_that_are_not_finite():
+    real, y = torch.tensor([[0., 0.], [4., 0.], [9., 9.]]), torch.tensor([0, 0, 1])
+    fake, asked = torch.tensor([[2., 4.], [2., 8.1], [math.nan, 0.], [9., 9.], [9., 10.],
+                                [math.inf, 0.]]), torch.tensor([0, 0, 0, 1, 1, 1])
+    assert id_aid_ood(fake, asked, real, y).tolist() == [0, 2, 2, 0, 2, 2]      # with d_f = 0 only a copy is in
+    assert id_aid_ood(fake, asked, real, y, 'pooled').tolist() == [0, 2, 2, 0, 0, 2]
+    assert class_balls(real, y, 'shrunk')[1][0] == 4 and 3 < class_balls(real, y, 'shrunk')[1][1] < 4
+    assert DropOOD().fit(real, y).keep(fake, asked).tolist() == [True, False, False, True, False, False]
+    assert NeighbourAgreement().fit(real, y).keep(fake, asked).tolist() == [True, False, False, True, True, False]
+
+
+def test_kinds_are_those_of_the_definition():
+    g = rng(3)
+    real, y = torch.randn(60, 5, generator=g), torch.arange(60) % 3
+    fake, asked = 4 * torch.randn(200, 5, generator=g), torch.randint(3, (200,), generator=g)
+    for f, c, kind in zip(fake, asked, id_aid_ood(fake, asked, real, y)):
+        mine = [r for r, label in zip(real, y) if label == c]
+        d_f = max(float((a - b).norm()) for a in mine for b in mine)
+        d = float((f - sum(mine) / len(mine)).norm())
+        assert kind == (0 if d <= d_f else 1 if d <= 2 * d_f else 2)
+    assert len(id_aid_ood(fake, asked, real, y).unique()) == 3
+
+
+class Head(torch.nn.Module):
+    "A classifier of the plane: class 0 left of 5, class 1 right of it."
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(2, 2)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[-1., 0.], [1., 0.]]))
+            self.head.bias.copy_(torch.tensor([5., -5.]))
+
+
+def test_every_filter_keeps_what_it_says():
+    "Class 0 is a square with corners at 0 and 2, class 1 another from 9 to 11; all samples are asked for as class 0."
+    corners = torch.tensor([[0., 0.], [2., 0.], [0., 2.], [2., 2.]])
+    real, y = torch.cat([corners, corners + torch.tensor([9., 0.])]), torch.arange(8) // 4
+    points = dict(copy=[2., 2.], middle=[1., 1.], near=[1., 3.5], far=[1., 6.], farther=[1., 8.], between=[5.6, 1.],
+                  theirs=[10., 1.], nothing=[math.nan, 0.])
+    # d_f is the diagonal, 2.83; other images of a class are 2 away
+    expected = dict(none='copy middle near far farther between theirs', diffult='copy middle near far between',
+                    pooled='copy middle near far between',
+                    shrunk='copy middle near far between', id='copy middle near', aid='far between',
+                    ood='farther theirs nothing',
+                    prototype='copy middle near far farther', neighbours='copy middle near far farther',
+                    confidence='copy middle near far farther',
+                    manifold='copy middle near', band='middle near', agreed='copy middle near far')
+    asked = torch.zeros(len(points), dtype=torch.long)
+    expected['oracle'] = expected['confidence']     # the same rule, of another classifier
+    assert expected.keys() == FILTERS.keys()
+    for name, right in expected.items():
+        kept = FILTERS[name](Head()).fit(real, y).keep(torch.tensor(list(points.values())), asked)
+        assert ' '.join(p for p, k in zip(points, kept) if k) in (right,
+                                                                  f'{right} nothing' if name == 'none' else right), name
+
+
+def test_a_filter_of_a_class_with_one_image_keeps_a_copy_and_drops_what_is_of_another_class():
+    real, y = torch.tensor([[0., 0.], [2., 0.], [0., 2.], [9., 1.]]), torch.tensor([0, 0, 0, 1])
+    fake = torch.tensor([[9., 1.], [0., .1], [math.inf, 0.]])
+    for name, make in FILTERS.items():
+        kept = make(Head()).fit(real, y).keep(fake, torch.ones(3, dtype=torch.long)).tolist()
+        if name in ('aid', 'ood', 'band'): assert not kept[0], name       # a copy is ID, and the band drops copies
+        elif name != 'none': assert kept == [True, False, False], name
+
+
+def test_a_class_that_cannot_be_filled():
+    split = load_split()
+    samples = ImageSet.generated(torch.zeros(40, 1, 8, 8, dtype=torch.uint8), torch.full((40,), 9))
+    filled = fill_classes(split, samples, torch.arange(40) < 25)
+    assert filled.data.counts(10)[9] == 30 and filled.missing[9] == 84 and filled.missing[1] == 114 - 81
+    assert 0 not in filled.missing
+    assert filled.data.synthetic.sum() == 25 and not filled.data[:len(split.train)].synthetic.any()
+
+
+def test_classes_are_filled_in_rounds_and_one_that_cannot_be_is_left(tmp_path):
+    split, asked = load_split(), []
+
+    def more(labels, first):
+        asked.append((first, torch.bincount(labels, minlength=10).tolist()))
+        s = ImageSet.generated(torch.full((len(labels), 1, 8, 8), len(asked), dtype=torch.uint8), labels)
+        return s, (labels != 9) & (torch.arange(len(s)) % 2 == 0)       # every other one is kept, of class 9 none
+
+    empty = ImageSet.generated(torch.zeros(0, 1, 8, 8, dtype=torch.uint8), torch.zeros(0, dtype=torch.long))
+    filled = fill_classes(split, empty, more=more, rounds=6)
+    lack = 114 - split.counts[9]
+    assert filled.data.counts(10) == [114] * 9 + [split.counts[9]] and filled.missing == {9: lack}
+    assert filled.rounds == 6
+    # nothing is known of the rate yet: ten times what is missing
+    assert asked[0] == (0, [10 * (114 - n) for n in split.counts])
+    # numbers go on, and only what is missing is asked for
+    assert asked[1] == (sum(asked[0][1]), [0] * 9 + [10 * lack])
+    assert filled.generated[9] == 60 * lack and filled.accepted[9] == 0
+    save_filled(tmp_path / 'filled.safetensors', filled, dict(of='these'))
+    again = load_filled(tmp_path / 'filled.safetensors', split)
+    assert repr(again) == repr(filled) and again.data.sha256 == filled.data.sha256 and again.missing == filled.missing
+    assert load_tensors(tmp_path / 'filled.safetensors')[1]['of'] == 'these'
+    only_few = fill_classes(split, empty, target=[0] * 6 + [20] * 4, more=more, rounds=1)
+    assert only_few.data.counts(10)[:6] == split.counts[:6] and set(only_few.missing) == {9}
+
+
+def test_a_report_with_an_image_that_is_not_finite_and_a_class_without_samples():
+    split = load_split()
+    samples = ImageSet.generated(split.train.images[:300], split.train.labels[:300])      # none of the rarest classes
+    phi = lambda images: torch.where((images == split.train.images[0]).all((1, 2, 3))[:, None], math.nan,
+                                     images.flatten(1).float())
+    r = filter_report(split, samples, phi, FILTERS['neighbours'](None))
+    assert r.kinds[0] == 2 and not r.kept[0] and r.kept[200] and r.summary()['label_purity_after'] is None
+    last = r.table()[-1]
+    assert last['generated'] == 0 and last['id'] is None and '–' in r._repr_markdown_()
+    assert len(r.figure().subfigs) == 2
+
+
+def test_the_gradient_of_the_aid_loss_is_the_numerical_one():
+    g = rng(0)
+    still, moved = (torch.randn(6, 4, generator=g, dtype=torch.float64) for _ in range(2))
+    abar, d_f = torch.linspace(.9999, .001, 6, dtype=torch.float64), torch.rand(6, generator=g,
+                                                                                dtype=torch.float64) + .5
+    moved.requires_grad_()
+    T = 4.036e-5
+    for bound in 1., 10., math.inf:      # on the factor; without one it is the paper's formula
+        assert torch.autograd.gradcheck(lambda m: aid_loss(still, m, abar, d_f, largest=bound), (moved,))
+        expected = sum(.1 * (min(bound, ((1 - T) / (1 - a)) ** .5) * (s - m).norm().item() - 1.5 * d) ** 2 for s, m, a,
+                       d in zip(still, moved, abar.tolist(), d_f.tolist())) / 6
+        assert abs(aid_loss(still, moved, abar, d_f, largest=bound).item() / expected - 1) < 1e-8
+    at_zero = still.clone().requires_grad_()
+    assert torch.autograd.grad(aid_loss(still, at_zero, abar, d_f), at_zero)[0].isfinite().all()     # nothing has moved
+
+
+@pytest.mark.parametrize('relative', [False, True])
+def test_the_aid_loss_is_added_to_the_base_and_reaches_the_generator_alone(relative):
+    split = load_split()
+    settings, phi = generator_settings(split, 'tiny'), build(split, classifier_settings(split, 'tiny'))
+    loss = AIDLoss(split, phi, CBDMLoss(split.prior), alpha=.2, largest=10., relative=relative)
+    net = unet(split, settings)
+    batch, _ = noisy_batch(split, settings, noise_schedule(), 0, 0)
+    value, eps = loss(net, batch, rng(1))
+    base, _ = CBDMLoss(split.prior)(net, batch, rng(1))
+    with torch.no_grad():
+        d = (phi.features(batch.x0) - phi.features(batch.x0 + batch.eps - eps)).norm(dim=1)
+        d_f = class_balls(phi.features(split.train.images / 127.5 - 1), split.train.labels)[1][batch.y]
+        d_t = d * ((1 - noise_schedule().alphas_cumprod[-1]) / (1 - batch.abar.flatten())).sqrt().clamp(max=10)
+        if relative: d_t, d_f = d_t / d_f, 1.
+        assert torch.allclose(value - base, .2 * (d_t - 1.5 * d_f).square().mean(), rtol=1e-4)
+    value.backward()
+    assert all(p.grad is None for p in phi.parameters()) and net.conv_out.weight.grad.abs().max() > 0
+    about = describe(loss)
+    assert about['base'] == describe(CBDMLoss(split.prior)) and about['alpha'] == .2 and len(about['phi']) == 64
+
+
+def test_neighbours_of_noise_agree_by_chance():
+    "Fifty thousand samples, their seconds and memory are measured in benchmarks/quick.py."
+    real, fake = torch.randn(1000, 256, generator=rng(0)), torch.randn(5000, 256, generator=rng(1))
+    kept = FILTERS['agreed'](None).fit(real, torch.arange(1000) % 10).keep(fake, torch.arange(5000) % 10)
+    assert .08 < kept.float().mean() < .12

@@ -1,0 +1,49 @@
+"A folder holds one run: locked while in use, never overwritten by another."
+import pytest
+
+from ltnb.core import InputError, load_json, save_json
+from ltnb.folder import LAYOUT, MADE, run_folder
+
+
+def refused(out, identity, says, **kwargs):
+    before = {p: p.read_bytes() for p in out.rglob('*') if p.is_file() and p.name != '.lock'}
+    with pytest.raises(InputError, match=says) as e:
+        with run_folder(out, identity, **kwargs): raise AssertionError('it was let in')
+    assert '\n' not in str(e.value)
+    assert before == {p: p.read_bytes() for p in out.rglob('*') if p.is_file() and p.name != '.lock'}
+
+
+def test_a_folder_says_what_it_holds_and_refuses_another(tmp_path):
+    for _ in range(2):      # once made, once found
+        with run_folder(tmp_path / 'new', dict(seeds=[0], data='x')) as out: assert out.is_dir()
+    assert load_json(out / 'study.json') == dict(layout=LAYOUT, identity=dict(seeds=[0], data='x'))
+    refused(out, dict(seeds=[1], data='x'), 'holds another study .its seeds differs.')
+    refused(out, dict(seeds=[1], data='y'), 'holds another study .its seeds, data differ.')
+
+
+def test_a_folder_of_an_older_layout_is_refused_in_one_line(tmp_path):
+    for old in dict(seeds=[0]), dict(layout=LAYOUT - 1, identity=dict(seeds=[0])):
+        save_json(tmp_path / 'study.json', old)
+        refused(tmp_path, dict(seeds=[0]), 'was made by an older version of ltnb: give another --out, or --fresh')
+    with run_folder(tmp_path, dict(seeds=[0]), fresh=True):
+        assert load_json(tmp_path / 'study.json')['layout'] == LAYOUT
+
+
+def test_a_folder_in_use_is_locked_and_free_again_afterwards(tmp_path):
+    pytest.importorskip('fcntl')        # no such locks on Windows
+    with run_folder(tmp_path, {}): refused(tmp_path, {}, 'another ltnb study is running in')
+    with run_folder(tmp_path, {}): pass
+
+
+def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
+    with run_folder(tmp_path, dict(a=1)): pass
+    for name in MADE:
+        if '.' in name: (tmp_path / name).write_text('{}')
+        else: (tmp_path / name).mkdir()
+    (tmp_path / 'mine.txt').write_text('keep')
+    with run_folder(tmp_path, dict(a=2), fresh=True): pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['.lock', 'mine.txt', 'study.json']
+    (tmp_path / 'study.json').unlink()
+    (tmp_path / 'results.json').write_text('{}')
+    refused(tmp_path, dict(a=2), 'no study of ours: --fresh deletes nothing there', fresh=True)
+    refused(tmp_path, dict(a=2), 'is of another study .no study.json beside it.')

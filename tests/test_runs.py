@@ -1,0 +1,198 @@
+"The graph of parts: each is made once, when what it needs is there, and kept under its name."
+from dataclasses import replace
+from graphlib import TopologicalSorter
+
+import pytest
+import torch
+
+from ltnb.core import InputError
+from ltnb.experiments import EXPERIMENTS, training_set_figures
+from ltnb.filtering import FILTERS, NeighbourAgreement
+from ltnb.runs import Run, by_name, make, name_of, notebook_run, part, plan
+from ltnb.sources import load_split
+from ltnb.specs import ALL_REAL, CLASSIFIERS, GENERATORS, REAL, Draw, Learner, Recipe, TrainingSet
+from ltnb.study import study_parts, study_rows
+
+
+FILTERED = TrainingSet(Recipe(), 'neighbours')
+KEPT = GENERATORS['cbdm']
+
+
+@pytest.fixture
+def run(study, bars):
+    "On the folder of a study, in which everything is made: to be read only."
+    return Run(load_split(f'folder:{bars}'), study[1], 'tiny')
+
+
+# ---- plans
+
+
+def whole(run, wanted):
+    "The plan, of which all that is needed is part, and which has no circle."
+    graph = plan(run, wanted)
+    assert set(wanted) <= set(graph)
+    for this, needs in graph.items():
+        assert needs == this[0].needs(run, *this[1:]) and set(needs) <= set(graph), this
+    assert set(TopologicalSorter(graph).static_order()) == set(graph)     # a `CycleError` if there is a circle
+    return graph
+
+
+@pytest.mark.parametrize('preset', ['small', 'paper'])
+def test_rows_that_go_on_from_another_are_made_after_it_and_saus_network_has_a_baseline(preset, tmp_path):
+    run = Run(load_split(), tmp_path, preset)
+    parts = study_parts(run, [0, 1], [0, 1])
+    graph = whole(run, list(parts.values()))
+    for row, first in {'crt': 'ce', 'ce+adjusted': 'ce', 'crt+cbdm+filter+weight': 'ce+cbdm+filter+weight',
+                       'sau+adjusted': 'sau'}.items():
+        g = 1 if CLASSIFIERS[row][0].recipe else None
+        assert (Run.trained, *CLASSIFIERS[first], g, 1) in graph[(Run.trained, *CLASSIFIERS[row], g, 1)]
+        assert graph[parts[row, g, 1]] == [(Run.trained, *CLASSIFIERS[row], g, 1)]
+    assert ('ce-wide' in study_rows(run)) == (('ce-wide', None, 0) in parts) == (preset == 'paper')
+    of = lambda row: run.settings.of_learner(CLASSIFIERS[row][1])[1]
+    assert of('ce-wide') == of('sau') and (of('ce') == of('sau')) == (preset == 'small')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_all_that_experiments_need_is_planned(name, tmp_path):
+    run, wanted = Run(load_split(), tmp_path, 'tiny'), []
+    for what, ways in EXPERIMENTS[name](Draw()).items():
+        if isinstance(what, Recipe): wanted += [(Run.drawn_figures, what, 0, way) for way in ways]
+        else:
+            g = 0 if what.recipe else None
+            wanted += [(training_set_figures, what, g)] * bool(what.recipe)
+            wanted += [(f, what, way, g, 0) for f in (Run.accuracy, Run.validated) for way in ways]
+    graph = whole(run, wanted)
+    recipes = {getattr(what, 'recipe', what) for what in EXPERIMENTS[name](Draw())} - {None}
+    assert {key[0] for f, *key in graph if f is Run.generator} >= recipes
+    first = [f is Run.generator for f, *_ in graph]
+    assert first == sorted(first, reverse=True)     # generators, which take longest
+
+
+def test_a_fine_tuned_generator_needs_its_base_and_one_with_aid_the_judge(tmp_path):
+    run = Run(load_split(), tmp_path, 'tiny')
+    tuned = Recipe(prior='uniform', fine_tuned=True)
+    assert whole(run, [(Run.generator, tuned, 3)])[Run.generator, tuned, 3] == [(Run.generator, Recipe('ddpm'), 3)]
+    aid = Recipe(aid=.1)
+    judge = (Run.trained, REAL, Learner(), None, 0)
+    assert whole(run, [(Run.generator, aid, 3)])[Run.generator, aid, 3] == [judge] == [run.reference(REAL)]
+
+
+MADE = []
+
+
+@part(lambda run, x: [])
+def base(run, x):
+    MADE.append(('base', x))
+    return x
+
+
+@part(lambda run, x: [(base, x), (base, x), (base, 0)])
+def above(run, x):
+    MADE.append(('above', x))
+    return 2 * x
+
+
+def test_a_part_wanted_twice_is_made_once_and_after_what_it_needs(tmp_path):
+    MADE.clear()
+    run, done = Run(load_split(), tmp_path, 'tiny'), []
+    wanted = [(above, 1), (base, 1), (above, 1), (above, 2)]
+    whole(run, wanted)
+    assert make(run, wanted, 1, on_done=lambda p, seconds: done.append(p)) == {
+        (above, 1): 2, (base, 1): 1, (above, 2): 4}
+    assert sorted(MADE) == [('above', 1), ('above', 2), ('base', 0), ('base', 1), ('base', 2)]
+    for n in 1, 2: assert MADE.index(('above', n)) > max(MADE.index(('base', n)), MADE.index(('base', 0)))
+    assert sorted((f.__name__, x) for f, x in done) == sorted(MADE)
+
+
+# ---- what is kept
+
+
+def test_a_filled_training_set_that_is_kept_computes_no_filter_report(run, monkeypatch):
+    def refuse(*args, **kwargs): raise AssertionError('a filter report was computed')
+    monkeypatch.setattr('ltnb.runs.filter_report', refuse)
+    monkeypatch.setattr('ltnb.runs.fill_classes', refuse)
+    filled = run.filled(FILTERED)
+    assert filled.data.sha256 == run.training_set(FILTERED, 0).sha256 and filled.rounds <= run.settings.rounds
+    assert filled.data.counts(3) == [24 - filled.missing.get(c, 0) for c in range(3)]
+    with pytest.raises(AssertionError, match='was computed'): run.filled(TrainingSet(Recipe(), 'band'))
+
+
+def test_another_judge_target_or_size_is_refused(run):
+    with pytest.raises(InputError, match='was made with another run'):
+        Run(run.split, run.out, 'tiny', seed=1).filled(FILTERED)
+    with pytest.raises(InputError, match='was made with another settings'):
+        Run(run.split, run.out, 'small').generator('ddpm')
+
+
+def test_a_filter_that_was_changed_is_noticed(run, monkeypatch):
+    run.filled(FILTERED)
+    monkeypatch.setitem(FILTERS, 'neighbours', lambda phi: NeighbourAgreement(k=3))
+    with pytest.raises(InputError, match='was made with another rule'): run.filled(FILTERED)
+
+
+def test_a_row_of_another_size_is_refused(run):
+    run.kept_row('row', dict(seed=0), lambda: dict(recall=.5))
+    assert run.kept_row('row', dict(seed=0), lambda: 1 / 0) == dict(recall=.5)
+    with pytest.raises(InputError, match='was made with another run'):
+        Run(run.split, run.out, 'small').kept_row('row', dict(seed=0), lambda: 1 / 0)
+
+
+def test_where_the_balanced_set_is_not_known_one_line_says_so(run, tmp_path):
+    alone = Run(replace(run.split, full=None), tmp_path, 'tiny')
+    for ask in (lambda: alone.training_set('oracle'), lambda: alone.score('oracle'),
+                lambda: alone.filter_of(TrainingSet(Recipe(), 'oracle')),
+                lambda: alone.validated(REAL, Learner(), None, 0)):
+        with pytest.raises(InputError, match='balanced set is not known'): ask()
+
+
+def test_a_generator_that_knows_only_some_classes_is_not_measured_on_all(run):
+    with pytest.raises(InputError, match='does not know all classes'): run.figures(Recipe(head=0.))
+    every_class = Run(load_split('digits', 2.), run.out, 'tiny')
+    with pytest.raises(InputError, match='no class with fewer than 20'): every_class.split_of(Recipe(head=0.))
+
+
+def test_wrong_labels_are_a_share_of_the_generated_ones_and_real_ones_keep_theirs(run):
+    right, wrong = (run.training_set(TrainingSet(Recipe(), wrong=w), 0) for w in (0., .5))
+    assert torch.equal(right.synthetic, wrong.synthetic) and torch.equal(right.images, wrong.images)
+    differ = right.labels != wrong.labels
+    assert not differ[~right.synthetic].any() and .2 < differ[right.synthetic].float().mean() < .8
+
+
+def test_only_few_fills_up_the_rarest_classes(run):
+    assert run.target(TrainingSet(Recipe())) == [24, 24, 24]
+    assert run.target(TrainingSet(Recipe(), target=2.)) == [48] * 3
+    assert run.target(TrainingSet(Recipe(), only_few=True)) == [0, 24, 24]
+
+
+def test_a_generator_may_see_less_of_the_head_or_another_tail():
+    run = Run(load_split(), 'nowhere', 'tiny')
+    assert run.split_of(Recipe()) is run.split and run.split_of(Recipe(imbalance_factor=5.)).counts[9] == 22
+    assert run.split_of(Recipe(head=.5)).counts == [57, 40, 29, 20, 15, 10, 15, 11, 7, 5]
+    none = run.split_of(Recipe(head=0.))
+    assert none.class_names == ['6', '7', '8', '9'] and none.counts == [15, 11, 7, 5]
+    assert torch.equal(none.train.of_class(3).images, run.split.train.of_class(9).images)
+
+
+def test_parts_have_names_and_an_unknown_name_is_refused(run):
+    assert run.file('samples', 'cbdm').name == 'cbdm.safetensors' and run.samples_file('cbdm+aid', 2).name == (
+        'cbdm+aid@2.safetensors')
+    assert name_of(KEPT, GENERATORS) == 'cbdm' and name_of(Recipe(tau=2.), GENERATORS) == 'cbdm-tau2'
+    assert name_of((ALL_REAL, Learner()), CLASSIFIERS) == 'oracle'
+    assert name_of((FILTERED, Learner('sau', strategy='drop')), CLASSIFIERS) == 'cbdm neighbours sau-drop'
+    assert by_name('ddpm', GENERATORS) == by_name(Recipe('ddpm'), GENERATORS) == Recipe('ddpm')
+    with pytest.raises(InputError, match="unknown name 'gan': it is one of ddpm, cbdm, cbdm.aid"): run.generator('gan')
+
+
+def test_what_a_study_made_is_there_for_notebooks(run, monkeypatch):
+    def refuse(*args, **kwargs): raise AssertionError('something was trained')
+    for name in 'generators', 'classifiers': assert list((run.out / name).iterdir())
+    monkeypatch.setattr('ltnb.diffusion.train', refuse)
+    monkeypatch.setattr('ltnb.classifiers.train', refuse)
+    monkeypatch.setenv('LTNB_RUN', str(run.out))
+    monkeypatch.setenv('LTNB_SIZE', 'tiny')
+    mine = notebook_run(run.split.source)
+    assert mine.out == run.out and mine.settings == run.settings and run.oracle() is None and run.judge() is None
+    assert mine.generator('cbdm').training['settings']['steps'] == 40
+    assert len(mine.samples('cbdm')) == 3 * run.settings.sampling.per_class
+    assert mine.classifier('sau')(torch.zeros(2, 3, 8, 8)).shape == (2, 3)

@@ -1,0 +1,182 @@
+"SAU's losses against plain transcriptions of them, value and gradient, and their edge cases."
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ltnb.classifiers import SmallNet, classifier_settings, train_classifier
+from ltnb.core import InputError, rng
+from ltnb.data import ImageSet
+from ltnb.sau import (STRATEGIES, Relabelling, SAULoss, SyntheticAwareContrastiveLoss, cutmix, distrusted,
+                      relabel, sau_views, separability)
+from ltnb.sources import load_split
+
+
+def slow_contrastive(z, labels, synthetic, prototypes, strategy, temperature=.1):
+    "SAU's loss with loops, from its description: vote, relabel, then supervised contrast over two views."
+    C = len(prototypes)
+    entries = [(z[i], int(labels[i])) for i in range(len(z)) if not synthetic[i]] + [(prototypes[c], c)
+                                                                                     for c in range(C)]
+    fakes, noise = [], 0
+    for i in range(len(z)):
+        if not synthetic[i]: continue
+        votes = [max(entries, key=lambda e: F.cosine_similarity(z[i, v], e[0][v], dim=0).item())[1] for v in (0, 1)]
+        if votes == [int(labels[i])] * 2: fakes.append((z[i], int(labels[i])))
+        elif strategy == 'drop': continue
+        else:
+            noise += 1
+            fakes.append((z[i], -noise if strategy == 'pos_neg' else -1))
+    everything = entries + fakes
+    anchors = [(e[0][v], e[1]) for v in (0, 1) for e in everything]
+    losses = []
+    for i, (a, y) in enumerate(anchors):
+        if strategy == 'neg_only' and y == -1: continue
+        others = [j for j in range(len(anchors)) if j != i]
+        log_sum = torch.logsumexp(torch.stack([a @ anchors[j][0] / temperature for j in others]), 0)
+        same = [a @ anchors[j][0] / temperature - log_sum for j in others if anchors[j][1] == y]
+        losses.append(-torch.stack(same).mean())
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+@pytest.mark.parametrize('seed', range(3))
+def test_contrastive_loss_is_the_authors(strategy, seed):
+    g = rng(seed)
+    z = F.normalize(torch.randn(14, 2, 5, generator=g, dtype=torch.float64), dim=-1).requires_grad_()
+    labels, synthetic = torch.randint(3, (14,), generator=g), torch.rand(14, generator=g) < .6
+    # class 3 is in no image of the batch
+    prototypes = .4 * torch.randn(4, 2, 5, generator=g, dtype=torch.float64)
+    arguments = [x.clone() for x in (z.detach(), labels, synthetic, prototypes)]
+    fast = SyntheticAwareContrastiveLoss(strategy)(z, labels, synthetic, prototypes)
+    slow = slow_contrastive(z, labels, synthetic, prototypes, strategy)
+    assert abs(fast.item() - slow.item()) < 1e-5
+    assert torch.allclose(*(torch.autograd.grad(x, z)[0] for x in (fast, slow)), atol=1e-5)
+    for before, after in zip(arguments, (z.detach(), labels, synthetic, prototypes)): assert torch.equal(before, after)
+    relabelled = relabel(z, labels, synthetic, prototypes, strategy)
+    assert torch.equal(relabelled[~synthetic], labels[~synthetic]) and (relabelled < 0).any()
+
+
+def test_contrastive_loss_edges():
+    z, prototypes = F.normalize(torch.randn(6, 2, 4), dim=-1).requires_grad_(), torch.randn(3, 2, 4)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    for strategy in STRATEGIES:
+        for synthetic in torch.zeros(6), torch.ones(6):
+            loss = SyntheticAwareContrastiveLoss(strategy)(z, labels, synthetic, prototypes)
+            assert torch.autograd.grad(loss, z)[0].isfinite().all()
+    with pytest.raises(InputError, match='from 0 to 2'):
+        SyntheticAwareContrastiveLoss()(z, labels + 1, torch.zeros(6), prototypes)
+    with pytest.raises(InputError, match='strategy'): SyntheticAwareContrastiveLoss('keep')
+
+
+def test_an_interrupted_sau_training_ends_at_the_same_weights(tmp_path):
+    split = load_split()
+    data = split.train + ImageSet(split.full.images[:300], split.full.labels[:300], torch.ones(300, dtype=torch.bool))
+    settings = replace(classifier_settings(split, 'tiny'), steps=18)
+    go = lambda name, watch=None: train_classifier(split, data, SAULoss(split), settings,
+                                                   path=tmp_path / f'{name}.safetensors', save_every=0, watch=watch)
+
+    def interrupt(i, losses):
+        if i == 14: raise KeyboardInterrupt        # in the middle of an epoch, whose prototypes were made before
+
+    once = go('once')
+    with pytest.raises(KeyboardInterrupt): go('twice', interrupt)
+    assert (tmp_path / 'twice.checkpoint.safetensors').exists()
+    twice = go('twice')
+    for a, b in zip(once.state_dict().values(), twice.state_dict().values()): assert torch.equal(a, b)
+
+
+def test_prototypes_come_from_the_real_training_images_only():
+    split, net = load_split(), SmallNet(1, 10)
+    loss = SAULoss(split)
+    loss.prepare(net)
+    loss.start_epoch(net, 0)
+    before = net.prototypes.clone()
+    # spoil every image that is not of the split
+    for other in split.test, split.full: other.images.random_(0, 256, generator=rng(0))
+    loss.start_epoch(net, 0)
+    assert torch.equal(before, net.prototypes) and net.training
+    split.train.images.random_(0, 256, generator=rng(0))
+    loss.start_epoch(net, 0)
+    assert not torch.equal(before, net.prototypes)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_views_keep_shape_and_range_and_repeat(channels):
+    x = torch.rand(20, channels, 32, 32, generator=rng(0)) * 2 - 1
+    for view in sau_views(channels == 3):
+        a, b, c = view(x, rng(1)), view(x, rng(1)), view(x, rng(2))
+        assert a.shape == x.shape and a.abs().max() <= 1 + 1e-5 and torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_without_prototypes_the_real_images_alone_vote():
+    z, labels = F.normalize(torch.randn(8, 2, 4, generator=rng(0)), dim=-1).requires_grad_(), torch.tensor([0, 1, 2, 0,
+                                                                                                            1, 2, 0, 1])
+    none, synthetic = torch.zeros(0, 2, 4), torch.arange(8) > 3
+    for strategy in STRATEGIES:
+        assert torch.autograd.grad(SyntheticAwareContrastiveLoss(strategy)(z, labels, synthetic, none),
+                                   z)[0].isfinite().all()
+        # nobody to ask: nobody is trusted
+        assert relabel(z, labels, torch.ones(8, dtype=torch.bool), none, strategy).max() < 0
+        alone = SyntheticAwareContrastiveLoss(strategy)(z, labels, torch.ones(8), none)
+        assert alone.isfinite() and torch.autograd.grad(alone, z)[0].isfinite().all()
+    votes = [{int(labels[(z[:4, v] @ z[i, v]).argmax()]) for v in (0, 1)} for i in range(4, 8)]
+    assert [(r >= 0).item() for r in relabel(z, labels, synthetic, none, 'drop')[4:]] == [v == {int(c)} for v,
+                                                                                          c in zip(votes, labels[4:])]
+
+
+@pytest.mark.parametrize('synthetic', [False, True])
+@pytest.mark.parametrize('kwargs', [dict(strategy=s) for s in STRATEGIES]
+                         + [dict(unaware=False), dict(aware=False), dict(prototypes=False)])
+def test_a_batch_of_real_images_only_or_of_synthetic_ones_only_of_two_classes_trains(synthetic, kwargs):
+    split, net = load_split(), SmallNet(1, 10)
+    loss = SAULoss(split, **kwargs)
+    loss.prepare(net)
+    loss.start_epoch(net, 0)
+    batch = split.train[split.train.labels < 2][:40]
+    loss(net.train(), replace(batch, synthetic=torch.full((40,), synthetic)), rng(0)).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+    assert net.body[0].weight.grad.norm() > 0
+
+
+def test_relabelling_is_counted_epoch_by_epoch_and_changes_nothing():
+    split = load_split()
+    # each third label is wrong
+    fake = ImageSet.generated(split.full.images[:300], (split.full.labels[:300] + (torch.arange(300) % 3 == 0)) % 10)
+    data, settings = split.train + fake, replace(classifier_settings(split, 'tiny'), steps=25)
+    record = Relabelling(10)
+    watched = train_classifier(split, data, SAULoss(split, record=record), settings)
+    plain = train_classifier(split, data, SAULoss(split), settings)
+    for a, b in zip(watched.state_dict().values(), plain.state_dict().values()): assert torch.equal(a, b)
+    per_epoch = len(data) // settings.batch_size
+    assert record.shares.shape == (math.ceil(25 / per_epoch), 10) and (record.shares <= 1).all()
+    assert sum(n.sum() for n in record.seen[:2]) <= 2 * 300
+    assert 0 < sum(n.sum() for n in record.distrusted) <= sum(n.sum() for n in record.seen)
+    now = distrusted(watched, SAULoss(split), data)
+    assert not now[~data.synthetic].any() and torch.equal(now, distrusted(watched, SAULoss(split), data))
+    assert watched.training is False
+
+
+def test_separability_of_what_is_apart_and_of_what_is_not():
+    a, b = torch.randn(150, 6, generator=rng(0)), torch.randn(150, 6, generator=rng(1))
+    synthetic = torch.arange(300) >= 150
+    assert .4 < separability(torch.cat([a, b]), synthetic) < .6 and separability(torch.cat([a, b + 5]), synthetic) > .95
+
+
+def test_in_bfloat16_the_loss_is_the_same_within_rounding():
+    split, net = load_split(), SmallNet(1, 10)
+    loss = SAULoss(split)
+    loss.prepare(net)
+    loss.start_epoch(net, 0)
+    batch = split.train[:80]
+    exact = loss(net.eval(), batch, rng(0))
+    with torch.autocast('cpu', torch.bfloat16): rounded = loss(net, batch, rng(0))
+    assert exact.dtype == rounded.dtype == torch.float32 and 0 < abs(exact - rounded) < .02 * exact
+
+
+def test_cutmix_keeps_lambda_of_the_image_where_it_is_not_clipped():
+    a, b = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
+    shares = [cutmix(a, b, .75, rng(i)).mean().item() for i in range(200)]
+    assert max(shares) == .25 and a.sum() == 0
+    assert cutmix(a, b, 1., rng(0)).sum() == 0

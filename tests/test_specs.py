@@ -1,0 +1,89 @@
+"Generators, training sets, learners and settings: named and compared by their fields, every size with its figures."
+import re
+from dataclasses import asdict, fields, replace
+
+import pytest
+import torch
+
+from ltnb.classifiers import classifier_settings
+from ltnb.core import InputError
+from ltnb.data import ImageSet, Split
+from ltnb.diffusion import generator_settings
+from ltnb.experiments import EXPERIMENTS
+from ltnb.filtering import FILTERS
+from ltnb.rebalancing import METHODS
+from ltnb.sources import load_split
+from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, PRESETS, Draw, Learner, Recipe,
+                        TrainingSet, run_settings)
+
+
+@pytest.fixture
+def photographs():
+    images = ImageSet(torch.zeros(200, 3, 32, 32, dtype=torch.uint8), torch.arange(200) % 10)
+    return Split('photographs', images, images, list(range(10)))
+
+
+def test_guidance_is_the_papers_and_sizes_are_those_of_the_parts(photographs):
+    assert run_settings(photographs, 'paper').sampling.guidance == dict(ddpm=.8, cbdm=1.6)
+    for size in PRESETS:
+        settings = run_settings(photographs, size)
+        assert settings.generator == generator_settings(photographs, size) and settings.preset == size
+        assert settings.classifier == classifier_settings(photographs, size)
+    assert run_settings(photographs).metrics.features == 'ce'
+    assert run_settings(load_split()).metrics.features == 'pixels'
+    assert run_settings(photographs, features='inception').metrics.features == 'inception'
+    for wrong in dict(preset='huge'), dict(features='vgg'):
+        with pytest.raises(InputError, match='unknown'): run_settings(photographs, **wrong)
+
+
+def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys():
+    split = load_split()
+    small = run_settings(split, 'small')
+    assert small.of_learner(Learner('sau')) == (Learner('sau'), classifier_settings(split, 'small'))
+    images = torch.zeros(len(split.train), 3, 32, 32, dtype=torch.uint8)
+    run = run_settings(replace(split, train=replace(split.train, images=images)), 'paper')
+    learner, settings = run.of_learner(Learner('sau'))
+    assert (settings.network, settings.width, settings.batch_size) == ('ResNet32', 64, 128)
+    assert (settings.optimizer, settings.lr, settings.weight_decay) == ('SGD', .01, 5e-3)
+    assert (learner.hidden, learner.dim, settings.steps) == (2048, 128, 200 * 1140 // 128)
+    assert run.classifier.width == 16 and run.sau.classifier.width == 64
+    assert run.of_learner(Learner())[1] == run.classifier != run.of_learner(Learner(like_sau=True))[1] == settings
+
+
+@pytest.mark.parametrize('usual, others', [
+    (Recipe(), dict(method='ddpm', tau=2., prior='uniform', imbalance_factor=5., length=2., fine_tuned=True, aid=.1,
+                    aid_bound=10., head=.5)),
+    (Draw(), dict(sampler='ddim', sampling_steps=10, guidance=.5)),
+    (TrainingSet(Recipe()), dict(recipe=Recipe('ddpm'), filter='diffult', target=2., only_few=True, wrong=.2)),
+    (TrainingSet(), dict(full=True)),
+    (Learner(), dict(method='la', omega=.3, strategy='drop', temperature=.2, hidden=8, dim=8, unaware=False,
+                     aware=False, prototypes=False, tau=.5, like_sau=True))],
+    ids=['Recipe', 'Draw', 'TrainingSet', 'TrainingSet without a generator', 'Learner'])
+def test_what_differs_has_another_name_and_names_are_files(usual, others):
+    changed = [replace(usual, **{k: v}) for k, v in others.items()]
+    if usual != TrainingSet(): assert set(others) | {'full'} >= {f.name for f in fields(usual)}
+    names = [x.name for x in (usual, *changed)]
+    assert len(set(names)) == len(names) and all(re.fullmatch(r'[\w+. %-]+', n) for n in names), names
+
+
+def test_names_are_unique_and_known_among_all_that_is_ever_made():
+    recipes, sets, learners = set(GENERATORS.values()), set(), set()
+    tables = [plan(Draw()) for plan in EXPERIMENTS.values()] + [{s: [way]} for s, way in CLASSIFIERS.values()]
+    for what, ways in ((what, ways) for table in tables for what, ways in table.items()):
+        if isinstance(what, Recipe): recipes.add(what)
+        else:
+            sets.add(what)
+            learners.update(ways)
+    recipes |= {s.recipe for s in sets if s.recipe}
+    for some in recipes, sets, learners: assert len({x.name for x in some}) == len(some) > 3
+    assert {r.method for r in recipes} <= set(LOSSES) and {s.filter for s in sets} <= set(FILTERS)
+    assert {way.method for way in learners} <= {*METHODS, 'sau'} and set(FILTERS_SHOWN.values()) <= set(FILTERS)
+
+
+def test_what_a_learner_goes_on_from():
+    assert {row: way.first for row, (_, way) in CLASSIFIERS.items() if way.first} == {
+        'crt': Learner(), 'ce+adjusted': Learner(), 'crt+cbdm+filter+weight': Learner(omega=.3),
+        'sau+adjusted': Learner('sau')}
+    assert Recipe(fine_tuned=True, imbalance_factor=5.).base == Recipe('ddpm', imbalance_factor=5.)
+    assert set(asdict(run_settings(load_split()))) >= {'preset', 'generator', 'classifier', 'sau', 'sampling',
+                                                       'metrics'}
