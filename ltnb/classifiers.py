@@ -50,6 +50,7 @@ class _Block(nn.Module):
         short = x[:, :, ::self.stride, ::self.stride]   # shortcut of option A: subsampled, padded with zero channels
         return F.relu(y + F.pad(short, (0, 0, 0, 0, self.pad // 2, self.pad - self.pad // 2)))
 
+# %% ../nbs/09_classifiers.ipynb #79c6d6e3
 class ResNet32(nn.Module):
     "CIFAR's ResNet-32 (He et al. 2016, option A): 0.46 M parameters at width 16, 7.4 M at SAU's 64."
     def __init__(self, channels:int, num_classes:int, width:int=16):
@@ -68,6 +69,7 @@ class ResNet32(nn.Module):
     def features(self, x): return self.blocks(self.stem(x)).mean((2, 3)) # (N, C, H, W) -> (N, num_features)
     def forward(self, x): return self.head(self.features(x))
 
+# %% ../nbs/09_classifiers.ipynb #a7aeac8d
 class _Torchvision(nn.Module):
     "A network of torchvision whose last layer is called `head`."
     def __init__(self, name, channels, num_classes, max_pool=True):
@@ -106,6 +108,7 @@ class ClassifierSettings:
     weight_decay: float = 5e-4
     augment: str = 'affine'         # of `ltnb.augment.AUGMENTATIONS`
 
+# %% ../nbs/09_classifiers.ipynb #82eb2d72
 def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
     "The settings of a size, of 'tiny', 'small', 'budget', 'paper', for images like those of `split`."
     pixels, augment = max(split.image_shape[1:]), 'crop_flip' if split.is_colour else 'affine'

@@ -69,6 +69,7 @@ def _add_study(p):
     p.add_argument('--notebooks', metavar='NBS',
                    help='then execute the stage notebooks of this folder on the study (digits, small)')
 
+# %% ../nbs/90_cli.ipynb #c02fedaa
 def parser() -> argparse.ArgumentParser:
     "The command line of `ltnb`."
     p = _Parser(prog='ltnb', description='Learning from long-tailed images with diffusion models.')
@@ -104,6 +105,7 @@ def _split(a):
     if a.download: on_main(lambda: bool(load()))      # one process fetches, then all read
     return load()
 
+# %% ../nbs/90_cli.ipynb #4372c447
 def _study(a):
     from ltnb.compute import on_main
     from ltnb.core import InputError

@@ -51,6 +51,7 @@ def plot_by_class(split:Split,
     axes[0][0].legend(frameon=False, fontsize=8)
     return fig
 
+# %% ../nbs/10_collapse.ipynb #04aab9d8
 def compare_table(figures:dict,     # name -> what `class_figures` returned
                   group:str=None,   # 'overall', 'many', 'medium' or 'few'; all four if None
                   metrics=SHOWN     # which of `ltnb.metrics.METRICS`
@@ -88,6 +89,7 @@ def over_seeds(rows:list,    # of an experiment
     at = {v: spread([r['figures'][group][metric] for r in rows if of(r) == v]) for v in {of(r) for r in rows}}
     return [(v, at[v]['mean'], at[v]['std']) for v in sorted(at)]
 
+# %% ../nbs/10_collapse.ipynb #8e98858d
 def plot_rows(curves:dict,   # name -> rows of an experiment
               x, label:str,  # as in `over_seeds`, and what to call it
               metrics=('recall', 'coverage', 'precision', 'memorised'),

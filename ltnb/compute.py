@@ -47,6 +47,7 @@ def alone():
     try: yield
     finally: _working_alone.reset(token)
 
+# %% ../nbs/03_compute.ipynb #db7d6723
 def disband():
     "At the end of a program: the team's processes need each other no longer."
     if torch.distributed.is_available() and torch.distributed.is_initialized(): torch.distributed.destroy_process_group()

@@ -85,6 +85,7 @@ def load_tensors(path:str|Path,
     except (SafetensorError, KeyError, TypeError, ValueError) as e:
         raise InputError(f'{path} is damaged or not one of ours ({e}): delete it, and it is made again') from None
 
+# %% ../nbs/00_core.ipynb #0df75844
 def fingerprint(tensors:dict) -> str: # name -> tensor; returns 64 hexadecimal digits
     "SHA-256 of named tensors: names, types, shapes and little-endian values, so it is the same on every machine."
     h = hashlib.sha256()

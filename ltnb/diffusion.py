@@ -122,6 +122,7 @@ def _mine(n):
     part = n // team().num_processes
     return slice(team().process_index * part, (team().process_index + 1) * part)
 
+# %% ../nbs/07_diffusion.ipynb #49299a44
 def ddpm_loss(net, batch:NoisyBatch, generator:torch.Generator
              ) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
     "The simple loss of DDPM (Ho et al. 2020, eq. 14)."
@@ -231,6 +232,7 @@ def samples_about(path:str|Path) -> dict:
     "How the samples in a file were drawn: seed, sampler, steps, guidance, the generator's hash …"
     return load_tensors(path, tensors=False)[1]
 
+# %% ../nbs/07_diffusion.ipynb #044f1386
 def draw_samples(pipe:ClassConditionalPipeline,
                  split:Split,
                  per_class:int,        # images to draw of every class

@@ -47,6 +47,7 @@ def _samplers(usual):   # how many steps are enough?
 
 WITHOUT = {TrainingSet(): [Learner()], TrainingSet(full=True): [Learner()]}
 
+# %% ../nbs/70_experiments.ipynb #6abf5468
 def _ladder(usual):     # which step of DiffuLT pays?
     ways = dict(none=[Learner()], diffult=[Learner(), Learner(omega=.3)],
                 neighbours=[Learner(), Learner(omega=.3)])
@@ -64,6 +65,7 @@ def _amounts(usual):    # how many generated images, at what weight, and from a 
 
 FILTERED = TrainingSet(Recipe(), 'neighbours')
 
+# %% ../nbs/70_experiments.ipynb #c2183dba
 def _classifiers(usual):    # what would another user pick?
     mixed, aware = Learner('sau', aware=False), Learner('sau', unaware=False)
     sau = [Learner('sau', strategy=s) for s in STRATEGIES]
@@ -89,6 +91,7 @@ def _noise(usual):      # how much do wrong labels of generated images harm?
     ways = [Learner(omega=.3), Learner('sau'), Learner('sau', aware=False)]
     return WITHOUT | {replace(FILTERED, wrong=w): ways for w in (0., .2, .4, .6)}
 
+# %% ../nbs/70_experiments.ipynb #5c0d0261
 # name -> f(usual way to draw) -> {Recipe: [Draw]}, or {TrainingSet: [Learner]}
 EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers,
                    ladder=_ladder, filters=_filters, amounts=_amounts,

@@ -41,6 +41,7 @@ def class_balls(real_features:torch.Tensor, # (N, D) of real training images
     if scope == 'shrunk': d_f = (n * d_f + prior_count * pooled) / (n + prior_count)
     return center, d_f
 
+# %% ../nbs/30_filtering.ipynb #8f3327e4
 def id_aid_ood(features:torch.Tensor,      # (M, D) of generated images
                labels:torch.Tensor,        # (M,) the classes that were asked for
                real_features:torch.Tensor, # (N, D) of real training images
@@ -85,6 +86,7 @@ class Both(Filter):
     def score(self, features, labels): return (~self.keep(features, labels)).float()
     def __repr__(self): return f'{self.a} & {self.b}'
 
+# %% ../nbs/30_filtering.ipynb #da4e5bd5
 class DropOOD(Filter):
     "DiffuLT's filter: keeps ID and AID. The score is the distance to the class mean in units of d_f."
     threshold = 2.
@@ -115,6 +117,7 @@ class NearestPrototype(Filter):
         ratio = (own / d.scatter(1, labels[:, None], math.inf).min(1, keepdim=True).values)[:, 0]
         return torch.where(_finite(features), ratio, math.inf)
 
+# %% ../nbs/30_filtering.ipynb #96ffca00
 class NeighbourAgreement(Filter):
     "Keeps a sample whose `k` nearest real images are all of its class. The score is the share that is not."
     threshold = 0.
@@ -159,6 +162,7 @@ class InsideManifold(_NearOwnClass):
     def score_of(self, c, features):
         return torch.cat([(d / self.radius[c]).min(1).values for _, d in distances(features, self.real[c])])
 
+# %% ../nbs/30_filtering.ipynb #9052d4d1
 class Band(_NearOwnClass):
     """Keeps what is neither too far from the training images of its class nor nearly a copy of one. Score: the distance
     to the nearest of them over what is usual among themselves (the median; for a single image that of all classes)."""
@@ -256,6 +260,7 @@ class FilterReport:
     def _repr_markdown_(self): return self.table()._repr_markdown_()
     def __repr__(self): return f'{self.rule}\n{self.table()!r}'
 
+# %% ../nbs/30_filtering.ipynb #22093df3
 def filter_report(split:Split, samples:ImageSet,
                   features,                # images -> (N, D) feature vectors
                   flt:Filter,              # fitted or not: it is fitted on the training images

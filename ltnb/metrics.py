@@ -29,6 +29,7 @@ def distances(a:torch.Tensor,     # (N, D)
         s = slice(i, min(i + rows, len(a)))
         yield s, torch.cdist(a[s].to(b), b, compute_mode=mode)
 
+# %% ../nbs/08_metrics.ipynb #c037ca5f
 def nearest(a:torch.Tensor,  # (N, D)
             b:torch.Tensor,  # (M, D)
             k:int=1
@@ -52,6 +53,7 @@ def nearest(a:torch.Tensor,  # (N, D)
         parts.append((best.values, i))
     return tuple(torch.cat(p) for p in zip(*parts))
 
+# %% ../nbs/08_metrics.ipynb #ddb98517
 def flat(images:torch.Tensor # (N, C, H, W) uint8
         ) -> torch.Tensor:   # (N, C*H*W) float in [0, 1]
     "Pixels as features."
@@ -80,6 +82,7 @@ def manifold_membership(real:torch.Tensor, # (N, D) features of real images
     return dict(precision=(balls > 0).float(), recall=torch.cat(recalled).float(),
                 density=balls.double() / k, coverage=torch.cat(covered).float())
 
+# %% ../nbs/08_metrics.ipynb #ac86475d
 def prdc(real:torch.Tensor, # (N, D) features of real images
          fake:torch.Tensor, # (M, D) features of generated images
          k:int=5            # neighbours; both sets need more than k images
@@ -131,6 +134,7 @@ def prd(real:torch.Tensor,   # (N, D) features
         return ((1 + b*b)*precision*recall / (b*b*precision + recall).clamp(min=1e-12)).max().clamp(0, 1).item()
     return f(beta), f(1/beta)
 
+# %% ../nbs/08_metrics.ipynb #18f52c34
 def kernel_distance(real:torch.Tensor, # (N, D) features
                     fake:torch.Tensor  # (M, D) features
                    ) -> float:         # unbiased, so it can be a little below 0
@@ -236,6 +240,7 @@ def mean_of(values:list): # None where there is nothing to average
     values = [v for v in values if v is not None]
     return sum(values) / len(values) if values else None
 
+# %% ../nbs/08_metrics.ipynb #37c2cb9e
 def class_figures(split:Split,
                   images:torch.Tensor,  # (N, C, H, W) uint8 generated
                   labels:torch.Tensor,  # (N,) what was asked for

@@ -102,6 +102,7 @@ METHODS = {'ce': ('cross-entropy', lambda counts, **how: CrossEntropy(**how)),
            'la': ('balanced softmax (logit adjustment)', LogitAdjusted),
            'crt': ('cRT', None)}
 
+# %% ../nbs/35_rebalancing.ipynb #a449f5c2
 def train_with(method:str,             # of `METHODS`
                split:Split,
                data:ImageSet,          # what to train on

@@ -179,6 +179,7 @@ def distrusted(net, loss:SAULoss, data:ImageSet, seed:int=0) -> torch.Tensor: # 
     z = loss.embed_views(net, data.images, seed, 'distrusted')
     return relabel(z, data.labels.to(z.device), data.synthetic.to(z.device), net.prototypes, 'drop').cpu() < 0
 
+# %% ../nbs/40_sau.ipynb #89870299
 def separability(features:torch.Tensor,  # (N, D)
                  synthetic:torch.Tensor, # (N,) bool
                  folds:int=5

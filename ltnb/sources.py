@@ -38,6 +38,7 @@ def _files(cls, root):
                 [*cls.train_list, *cls.test_list, (cls.meta['filename'], cls.meta['md5'])]]
     return [(Path(root)/cls.__name__/'raw'/f[:-3], None) for f, _ in cls.resources]
 
+# %% ../nbs/02_sources.ipynb #821354bf
 def from_torchvision(name:str, root:str|Path, download:bool=False):
     "A standard set from `root`, as torchvision lays it out; missing and damaged files are named."
     import torchvision
@@ -120,6 +121,7 @@ def _read_list(root, file, size):
     if not pixels: raise InputError(f'{file} is empty')
     return ImageSet(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)), names
 
+# %% ../nbs/02_sources.ipynb #5c750c7e
 def from_lists(root:str|Path,
                name:str,    # of the lists: ROOT/NAME_train.txt and ROOT/NAME_test.txt, paths relative to ROOT
                size:int     # pixels a side

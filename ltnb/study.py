@@ -81,6 +81,7 @@ def how_drawn(run:Run, recipe:Recipe, seed:int) -> dict:
     "How the samples of a generator were drawn."
     return samples_about(run.samples_file(recipe, seed))
 
+# %% ../nbs/73_study.ipynb #7c02e0ae
 def _check_marks(run, generator_seeds, workers, on_done):
     "An `InputError` if some marks were made on samples that this study does not have."
     drawn = [(how_drawn, r, g) for r in GENERATORS.values() for g in generator_seeds]

@@ -85,6 +85,7 @@ class Watch:
     def attach(self, parts, steps, done): pass  # before the first step: what is trained, steps in all, steps done before
     def __call__(self, i, losses): pass         # after step i, with all losses so far; `TrainingStopped` ends the training
 
+# %% ../nbs/04_training.ipynb #a2f5f9d9
 class _Checkpoints:
     "A training's states, written in the background, one at a time; each but the last is replaced."
     def __init__(self, path, parts, about):
@@ -162,6 +163,7 @@ def train(step,                     # step(i) takes optimisation step number i a
     finally: saves.close()
     return losses.cpu(), taken()
 
+# %% ../nbs/04_training.ipynb #8c2ada6e
 def _look(losses, looked, done, parts, desc, saved):
     "A `TrainingError` if a loss since the last look is not finite; returns `done`."
     bad = (~losses[looked:done].isfinite()).nonzero()

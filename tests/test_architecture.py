@@ -1,4 +1,6 @@
 "No circles, arrows that point down, files of one sitting, and the picture in the README is that of the code."
+import ast
+import json
 import re
 from graphlib import TopologicalSorter
 
@@ -48,3 +50,10 @@ def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
             table.clear()
             table.update(rows)
     assert "'recall'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'nbs').glob('*.ipynb')), ids=lambda p: p.stem)
+def test_an_exported_cell_is_short_or_a_single_class_or_function(path):
+    for cell in json.loads(path.read_text())['cells']:
+        first, _, code = ''.join(cell['source']).partition('\n')
+        if first == '#| export' and len(code.splitlines()) > 25: assert len(ast.parse(code).body) == 1, code[:80]

@@ -87,6 +87,7 @@ class Choice(traitlets.TraitType):
         raise InputError(f'{self.metadata["label"]}: {value!r} is none of {", ".join(str(v) for v in values[:12])}'
                          f'{" …" if len(values) > 12 else ""}')
 
+# %% ../../nbs/50_widgets_base.ipynb #8d2c2438
 class Number(traitlets.TraitType):
     "A state that is a number within bounds; a whole number if the step is one."
     def __init__(self, label:str, default, # of the control; at first

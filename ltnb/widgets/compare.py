@@ -55,6 +55,7 @@ def confusion_columns(split:Split, labels:torch.Tensor, # (N,)
     chosen = {*rows, *often.argsort(descending=True, stable=True)[:n].tolist()}
     return order if C <= n else [c for c in order if c in chosen]
 
+# %% ../../nbs/56_widgets_compare.ipynb #02f0b7e5
 def confusion_page(split:Split, name:str,     # of the classifier
                    counts:torch.Tensor,       # as `confusion_counts`
                    rows:list, columns:list) -> Page:

@@ -45,6 +45,7 @@ def draw_scores(ax, scores:torch.Tensor, # (n,) of a part
     ax.set(ylabel='samples')
     ax.legend(frameon=False)
 
+# %% ../../nbs/53_widgets_filter.ipynb #f438db55
 def draw_kept(ax, split:Split,
               labels:torch.Tensor, # (N,)
               keep:torch.Tensor):  # (N,) bool
@@ -69,6 +70,7 @@ def score_range(scores:torch.Tensor, # (N,)
     top = scores.sort().values[int(.99*(len(scores) - 1))].item()
     return min(0., scores.min().item()), max(min(top, 5*t) if t else top, 2*t, 1e-3)
 
+# %% ../../nbs/53_widgets_filter.ipynb #f2a0eb06
 def border_page(gallery:Gallery, name:str,
                 numbers:torch.Tensor, # (n,) of samples on one side
                 scores:torch.Tensor,  # (n,)

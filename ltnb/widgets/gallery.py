@@ -113,6 +113,7 @@ class Gallery:
         x = self.facts(fact, name, c)[torch.searchsorted(self.numbers(name, c), i)]
         return x if x.dim() else x.item()
 
+# %% ../../nbs/51_widgets_gallery.ipynb #657b7e3d
 def _study_functions(split, folder, phi, judge): # what is given goes before what the study has
     ce, oracle = (study_classifier(split, folder, row) for row in ('ce', 'oracle'))
     best = oracle or ce

@@ -60,6 +60,7 @@ def sample_page(gallery:Gallery,
     images = torch.stack([gallery.samples[e[0]].images[e[1]] if e else empty for e in entries] or [empty])
     return Page(images[:len(entries)], captions, columns, label, titles, colors, marked, rows)
 
+# %% ../../nbs/52_widgets_tail.ipynb #6aae7fb4
 def real_page(split:Split, c:int,
               source:str='training', # or 'held out'
               n:int=24) -> Page:     # images, at most
