@@ -25,7 +25,7 @@ def test_a_data_set_without_rare_classes_divides_by_no_zero(tmp_path):
     figures = training_set_figures(run, what, 0)
     assert figures['generated'] == 0 and figures['accepted'] is None and figures['recall'] is None
     assert figures['missing'] > 0 and figures == training_set_figures(run, what, 0)      # kept, and read again
-    assert json.loads((tmp_path / f'rows/{what.name}@0.json').read_text())['figures'] == figures
+    assert json.loads((tmp_path / f'rows/{what.name}@0.json').read_text())['row'] == figures
 
 
 def test_rows_of_generators_and_of_classifiers(tmp_path, monkeypatch):

@@ -131,11 +131,12 @@ def test_a_filter_that_was_changed_is_noticed(run, monkeypatch):
     with pytest.raises(InputError, match='was made with another rule'): run.filled(FILTERED)
 
 
-def test_a_row_of_another_size_is_refused(run):
-    run.kept_row('row', dict(seed=0), lambda: dict(recall=.5))
-    assert run.kept_row('row', dict(seed=0), lambda: 1 / 0) == dict(recall=.5)
+def test_a_row_of_another_size_is_refused(run, tmp_path):
+    mine = Run(run.split, tmp_path, 'tiny')
+    mine.kept_row('row', dict(seed=0), lambda: dict(recall=.5))
+    assert mine.kept_row('row', dict(seed=0), lambda: 1 / 0) == dict(recall=.5)
     with pytest.raises(InputError, match='was made with another run'):
-        Run(run.split, run.out, 'small').kept_row('row', dict(seed=0), lambda: 1 / 0)
+        Run(run.split, tmp_path, 'small').kept_row('row', dict(seed=0), lambda: 1 / 0)
 
 
 def test_where_the_balanced_set_is_not_known_one_line_says_so(run, tmp_path):

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, make_folder
+from conftest import ROOT
 
 from ltnb.cbdm import cbdm_for
 from ltnb.core import fingerprint, load_json, load_tensors
 from ltnb.sources import load_split
 from ltnb.diffusion import generator_settings, sample, train_generator
-from ltnb.study import run_study
 
 BIN = Path(sys.executable).parent
 LABELS = torch.arange(10).repeat(3)
@@ -153,9 +152,8 @@ def test_jobs_are_dealt_out_and_errors_are_everybodys(together):
         assert told['single'] == [1, ['mine']]
 
 
-def test_a_study_by_accelerate_launch_is_the_study_of_one_process(tmp_path):
-    bars = make_folder(tmp_path / 'bars', (12, 6, 5), test=6)
-    by_one = run_study(load_split(f'folder:{bars}'), tmp_path / 'one', 'tiny', seeds=[0], say=lambda line: None)
+def test_a_study_by_accelerate_launch_is_the_study_of_one_process(tmp_path, bars, study):
+    by_one, one = study
     command = [BIN / 'accelerate', 'launch', '--multi_gpu', '--num_processes=2', '--num_machines=1',
                '--mixed_precision=no', '--dynamo_backend=no',
                f'--main_process_port={29900 + os.getpid() % 90}', '-m', 'ltnb', 'study', '--data', f'folder:{bars}',
@@ -171,8 +169,8 @@ def test_a_study_by_accelerate_launch_is_the_study_of_one_process(tmp_path):
     for name, g in by_one['generators'].items():
         assert by_two['generators'][name]['overall']['diversity'] == pytest.approx(g['overall']['diversity'], rel=.02)
     assert {p.relative_to(tmp_path / 'two') for p in (tmp_path / 'two').rglob('*') if p.is_file()} == {
-        p.relative_to(tmp_path / 'one') for p in (tmp_path / 'one').rglob('*') if p.is_file()}
-    wrong = subprocess.run([*command, tmp_path / 'bars/train/class0/000.png'], env=env, capture_output=True, text=True,
+        p.relative_to(one) for p in one.rglob('*') if p.is_file()}
+    wrong = subprocess.run([*command, bars / 'train/class0/000.png'], env=env, capture_output=True, text=True,
                            timeout=300)
     assert wrong.returncode != 0 and wrong.stderr.count('ltnb: --out') == 1
 

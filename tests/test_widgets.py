@@ -25,7 +25,6 @@ from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, load_gen
 from ltnb.filtering import FILTERS, Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
 from ltnb.metrics import flat
 from ltnb.marks import load_marks
-from ltnb.study import run_study
 from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, TailBrowser,
                           TailCompare, TrainingMonitor, as_svg)
 
@@ -70,12 +69,10 @@ def gallery():
     return Gallery(split, dict(a=samples, b=samples), flat, judge, dict(a=about))
 
 
-@pytest.fixture(scope='module')
-def study(tmp_path_factory):
-    "The folder of a whole study, tiny."
-    path = tmp_path_factory.mktemp('study') / 'digits'
-    run_study(load_split(), path, 'tiny', say=lambda line: None)
-    return path
+@pytest.fixture
+def study(digits_study):
+    "The folder of a whole study, tiny: to be read only."
+    return digits_study
 
 
 @pytest.fixture(scope='module')
