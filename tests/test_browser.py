@@ -47,11 +47,10 @@ pipe = train_generator(split, ddpm_loss, settings)'''
 
 
 @pytest.fixture(scope='module')
-def lab(tmp_path_factory, digits_study):
+def lab(tmp_path_factory):
     "A JupyterLab of its own: no settings of the user, notebooks copied, so that nothing is changed here."
     home = tmp_path_factory.mktemp('lab')
     shutil.copytree(ROOT / 'nbs', home / 'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
-    shutil.copytree(digits_study, home / 'run')
     for name, value in ('notification', '{"fetchNews": "false"}'), ('themes', '{"theme": "JupyterLab Light"}'):
         path = home / f'settings/@jupyterlab/apputils-extension/{name}.jupyterlab-settings'
         path.parent.mkdir(parents=True, exist_ok=True)
