@@ -130,11 +130,16 @@ class Split:
     @property
     def groups(self) -> dict: # 'many', 'medium', 'few' -> classes
         return {g: [c for c, n in enumerate(self.counts) if group_of(n) == g] for g in GROUPS}
+    @property
+    def balanced(self) -> ImageSet:
+        "`full`; an `InputError` where it is not known."
+        if self.full is None: raise InputError(f'{self.name}: its balanced set is not known')
+        return self.full
     @cached_property
     def left_out(self) -> ImageSet:
         "Real images of the balanced training set that the long-tailed one does not have."
         seen = {image.numpy().tobytes() for image in self.train.images}
-        return self.full[torch.tensor([image.numpy().tobytes() not in seen for image in self.full.images])]
+        return self.balanced[torch.tensor([image.numpy().tobytes() not in seen for image in self.balanced.images])]
     @property
     def sha256(self) -> str:
         "The same split has the same hash on every machine: it is made of pixels and labels only."

@@ -136,10 +136,6 @@ class Run:
         "The classifier of all real images of the balanced set; None where these are not known."
         return None if self.split.full is None else self.trained(*self.reference(ALL_REAL)[1:])
     def features_of(self, net): return lambda images: features(net, images)
-    def all_real(self) -> ImageSet:
-        "The balanced set; an `InputError` where it is not known."
-        if self.split.full is None: raise InputError(f'{self.split.name}: its balanced set is not known')
-        return self.split.full
     def judge(self): # images -> (N, num_classes) logits of the oracle, or None
         net = self.oracle()
         return net and (lambda images: logits(net, images))
@@ -190,8 +186,9 @@ class Run:
     # ---- filters and training sets
     def filter_of(self, what:TrainingSet) -> tuple: # a `Filter`, not fitted, and the classifier whose features it sees
         "What a training set is filtered by: phi_0, as a user would, or for comparison the oracle's confidence."
-        if what.filter == 'oracle' and self.all_real(): return FILTERS['confidence'](oracle := self.oracle()), oracle
-        return by_name(what.filter, FILTERS)(phi0 := self.phi0()), phi0
+        if what.filter != 'oracle': return by_name(what.filter, FILTERS)(phi0 := self.phi0()), phi0
+        oracle = self.trained(*self.reference(ALL_REAL)[1:])
+        return FILTERS['confidence'](oracle), oracle
 
     def filter_report(self, what:TrainingSet, seed:int=0):
         "What the filter of a training set does to the samples of its generator, marks made by hand included."
@@ -240,7 +237,7 @@ class Run:
     def training_set(self, what:TrainingSet|str, seed:int=0) -> ImageSet:
         "What a classifier is trained on; for the name of a row of `CLASSIFIERS`, what that one is."
         if isinstance(what, str): what, _ = by_name(what, CLASSIFIERS)
-        if not what.recipe: return self.all_real() if what.full else self.split.train
+        if not what.recipe: return self.split.balanced if what.full else self.split.train
         data = self.filled(what, seed).data
         return _wrong_labels(data, what.wrong, self.split.num_classes, seed) if what.wrong else data
 
@@ -271,7 +268,7 @@ class Run:
     @part(lambda run, *key: [(Run.trained, *key)])
     def validated(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> tuple:
         "The same on the real images that are in neither training nor test set: what is chosen, is chosen by these."
-        return self.all_real() and self._accuracy(self.split.left_out, what, learner, generator_seed, seed)
+        return self._accuracy(self.split.left_out, what, learner, generator_seed, seed)
 
     def score(self, row:str, seeds=(0, 1, 2)) -> dict:
         "Accuracy of a row of `CLASSIFIERS` over classifier seeds, first generator, as `accuracy_figures` has it."

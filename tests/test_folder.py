@@ -32,7 +32,7 @@ def test_a_folder_of_an_older_layout_is_refused_in_one_line(tmp_path):
 def test_a_folder_in_use_is_locked_and_free_again_afterwards(tmp_path):
     pytest.importorskip('fcntl')        # no such locks on Windows
     with run_folder(tmp_path, {}): refused(tmp_path, {}, 'another ltnb study is running in')
-    with run_folder(tmp_path, {}): pass
+    with run_folder(tmp_path, {}) as out: assert out == tmp_path
 
 
 def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
