@@ -260,6 +260,15 @@ def test_the_view_is_brought_up_to_date_once_for_each_change(gallery):
     b.close()
 
 
+def test_what_is_said_of_a_sample_goes_over_to_what_is_said_of_the_next_at_once(gallery):
+    b = TailBrowser(gallery, 1)
+    v, said = b.open(), []
+    v.info.observe(lambda change: said.append(change['new']), 'value')
+    for v.samples.selected in 4, 6: send(v.samples, open=v.samples.selected)
+    assert ['sample 10' in said[0], 'sample 12' in said[1], len(said)] == [True, True, 2]
+    b.close()
+
+
 def test_marks_go_to_a_file_and_back(gallery, tmp_path):
     b = TailBrowser(gallery, 1)
     b.generator = 'a'

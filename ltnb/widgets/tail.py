@@ -211,12 +211,12 @@ class TailBrowser(Explorer):
         g, entries, near = self.gallery, self.entries, self.neighbours_page()
         view.samples.page, view.reals.page = self.sample_page().as_dict(), self.real_page().as_dict()
         view.samples.selected = entries.index(self.selected) if self.selected in entries else -1
-        view.near.layout.display = '' if near else 'none'
-        view.info.value = 'Click a sample, or walk with the arrow keys.'
+        view.near.layout.display, info = '' if near else 'none', 'Click a sample, or walk with the arrow keys.'
         if near:
             view.near.page, recipe = near.as_dict(), html.escape(self.recipe())
-            view.info.value = html.escape(self.description()) + \
+            info = html.escape(self.description()) + \
                 (f'<pre style="white-space:pre-wrap">{recipe}</pre>' if recipe else '')
+        view.info.value = info
         legend = ''.join(swatch(KIND_COLORS[k], k) for k in KINDS*bool(g.phi))
         count = ', '.join(f'{len(self.order(name)):,} samples by {html.escape(name)}' for name in self.shown)
         view.heading.value = f'{class_heading(g.split, self.cls)} · {count}{legend}'
