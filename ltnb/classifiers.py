@@ -132,6 +132,7 @@ class ClassifierLoss:
     readings = 1                            # independent readings of the training set in a batch
     def prepare(self, net): pass            # before the training: give the network a head of its own, or buffers
     def start_epoch(self, net, step): pass  # before the first step of each epoch
+    def finish(self, net, data, generator): pass    # after the last step, before it is saved; `net` in evaluation mode
 
 @dataclass(kw_only=True)
 class CrossEntropy(ClassifierLoss):
@@ -192,7 +193,8 @@ def _fit(net, data, loss, settings, seed, chance, frozen, device, checkpoint, ab
         optimizer.step()
         return value
     train(step, settings.steps, dict(net=net, optimizer=optimizer), checkpoint, about, **kwargs)
-    return net.eval()
+    loss.finish(net.eval(), data, rng(seed, 'classifier', 'finish'))
+    return net
 
 # %% ../nbs/09_classifiers.ipynb #630c97e5
 def train_classifier(split:Split,                       # for the shapes only

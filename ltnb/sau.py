@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 import torch.nn.functional as F
+from torch.optim.swa_utils import update_bn
 
 from .augment import affine, auto_augment, blur, color_jitter, contrast, crop_flip, cutout, resized_crop
 from .classifiers import ClassifierLoss
@@ -80,7 +81,7 @@ def sau_views(colour:bool) -> tuple: # three functions (x, generator) -> x
 # %% ../nbs/40_sau.ipynb #e6ef21c7
 def mixup(a, b, lam): return lam*a + (1 - lam)*b
 
-def cutmix(a, b, lam, generator):
+def cutmix(a, b, lam, generator) -> tuple: # images like `a`, and the share of `a` that is left in them
     "A rectangle of `b` of area 1 - lam at most (whole pixels, clipped at the rim), set into `a` at a random place."
     h, w = a.shape[-2:]
     rh, rw = int(h * (1 - lam)**.5), int(w * (1 - lam)**.5)
@@ -88,7 +89,7 @@ def cutmix(a, b, lam, generator):
     top, bottom, left, right_ = max(y - rh//2, 0), min(y + rh//2, h), max(x - rw//2, 0), min(x + rw//2, w)
     out = a.clone()
     out[..., top:bottom, left:right_] = b[..., top:bottom, left:right_]
-    return out
+    return out, 1 - (bottom - top) * (right_ - left) / (h * w)
 
 def soft_cross_entropy(logits, y_a, y_b, lam):
     return lam*F.cross_entropy(logits, y_a) + (1 - lam)*F.cross_entropy(logits, y_b)
@@ -106,6 +107,8 @@ class SAULoss(ClassifierLoss):
     aware: bool = True
     prototypes: bool = True     # whether the aware branch has them
     record: object = field(default=None, compare=False)     # a `Relabelling`, told what becomes of every batch
+    exact: bool = True          # CutMix's label is the pasted area; False: lambda, though clipped, as in SAU's release
+    clean_norm: bool = False    # batch norms' statistics are estimated on clean images after the training
     readings = 2    # the first half of a batch is paired with the second, which is another reading of the training set
 
     def __post_init__(self):
@@ -133,10 +136,14 @@ class SAULoss(ClassifierLoss):
         return torch.stack(z, 1)
 
     def start_epoch(self, net, step):
-        "Prototypes anew: the mean embedding of each class's real training images, in each of the two views."
+        "Prototypes anew."
         if self.record: self.record.start_epoch()
+        self.make_prototypes(net, step)
+
+    def make_prototypes(self, net, seed):
+        "Give `net` the mean embedding of each class's real training images, in each of the two views."
         if not (self.aware and self.prototypes): return
-        z, y = self.embed_views(net, self.split.train.images, step, 'prototypes'), self.split.train.labels
+        z, y = self.embed_views(net, self.split.train.images, seed, 'prototypes'), self.split.train.labels
         net.prototypes = torch.stack([z[y.to(z.device) == c].mean(0) for c in range(self.split.num_classes)])
 
     def __call__(self, net, batch:ImageSet, generator:torch.Generator, done:float=0.) -> torch.Tensor:
@@ -147,8 +154,9 @@ class SAULoss(ClassifierLoss):
         if self.unaware:
             b = self.views[0](to_float(second.images), g)
             lam, lam_cut = torch.rand(2, generator=g).tolist()
-            mixed = net(torch.cat([mixup(a, b, lam), cutmix(a, b, lam_cut, g)])).chunk(2)
-            loss = sum(soft_cross_entropy(m, first.labels, second.labels, l) for m, l in zip(mixed, (lam, lam_cut)))
+            cut, kept = cutmix(a, b, lam_cut, g)
+            mixed, shares = net(torch.cat([mixup(a, b, lam), cut])).chunk(2), (lam, kept if self.exact else lam_cut)
+            loss = sum(soft_cross_entropy(m, first.labels, second.labels, l) for m, l in zip(mixed, shares))
         else: loss = F.cross_entropy(net(a), first.labels)
         if self.aware:
             z = self.embed(net, torch.cat([v(x, g) for v in self.views[1:]]))
@@ -157,6 +165,19 @@ class SAULoss(ClassifierLoss):
             with torch.autocast(x.device.type, enabled=False): loss = loss + self.contrast(*entries)
             if self.record: self.record(*entries)
         return loss
+
+    @torch.no_grad()
+    def finish(self, net, data:ImageSet, generator:torch.Generator):
+        """With `clean_norm`, the statistics of batch norms and the prototypes anew, by torch's `update_bn` in shuffled
+        batches of `data`: of the backbone under the light view, of the contrast head under its own two."""
+        if not self.clean_norm: return
+        order = torch.randperm(len(data), generator=generator).to(data.images.device)
+        def batches(*views):    # of at most 256 images, equal but for one
+            for i in order.tensor_split(-(-len(data) // 256)):
+                yield torch.cat([view(to_float(data.images[i]), generator) for view in views])
+        update_bn(batches(self.views[0]), net)      # and the contrast head's forget what they were
+        update_bn(map(net.features, batches(*self.views[1:])), net.contrast_head)
+        self.make_prototypes(net, generator.initial_seed())
 
 # %% ../nbs/40_sau.ipynb #b031eb89
 class Relabelling:

@@ -29,7 +29,7 @@ def test_networks_for_larger_images():
 
 
 def test_accuracy_by_group_is_the_mean_over_its_classes():
-    split = load_split()
+    split = load_split('digits')
     per_class = torch.stack([torch.arange(10.), torch.arange(10.) + 1])
     f = accuracy_figures(split, per_class)
     assert f['accuracy']['values'] == [4.5, 5.5] and f['worst']['values'] == [0, 1] and f['many']['values'] == [0, 1]
@@ -40,7 +40,7 @@ def test_accuracy_by_group_is_the_mean_over_its_classes():
 
 
 def test_a_classifier_is_kept_and_another_is_refused(tmp_path):
-    split = load_split()
+    split = load_split('digits')
     settings = replace(classifier_settings(split, 'tiny'), steps=3)
     train = lambda data=split.train, **kwargs: train_classifier(split, data, settings=settings,
                                                                 path=tmp_path / 'ce-0.safetensors', **kwargs)
@@ -52,7 +52,7 @@ def test_a_classifier_is_kept_and_another_is_refused(tmp_path):
 
 
 def test_frozen_features_stay_and_only_chosen_images_are_seen():
-    split = load_split()
+    split = load_split('digits')
     settings = replace(classifier_settings(split, 'tiny'), steps=3)
     frozen, seen = build(split, settings).eval(), []
     class Seen(CrossEntropy):
@@ -64,3 +64,17 @@ def test_frozen_features_stay_and_only_chosen_images_are_seen():
     x = split.test.images[:9]
     assert torch.equal(features(net, x), features(frozen, x)) and not torch.equal(net.head.weight, frozen.head.weight)
     assert torch.cat(seen).unique().tolist() == [9] and len(seen) == 3
+
+
+def test_a_loss_finishes_once_after_the_last_step_and_before_the_classifier_is_kept(tmp_path):
+    split, seen = load_split('digits'), []
+    class Marked(CrossEntropy):
+        def finish(self, net, data, generator):
+            seen.append((net.training, len(data), torch.rand((), generator=generator).item()))
+            net.head.bias.data.fill_(7)
+    settings = replace(classifier_settings(split, 'tiny'), steps=3)
+    go = lambda name: train_classifier(split, split.train, Marked(), settings, path=tmp_path / f'{name}.safetensors')
+    for net in go('a'), go('a'): assert (net.head.bias == 7).all() and not net.training     # trained, and loaded
+    assert len(seen) == 1 and seen[0][:2] == (False, len(split.train))
+    go('b')
+    assert seen[0] == seen[1]       # its random numbers are the seed's

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ltnb.classifiers import CrossEntropy, classifier_settings
 from ltnb.core import InputError, rng
 from ltnb.data import ImageSet
-from ltnb.rebalancing import LDAM, METHODS, ClassBalanced, Focal, LogitAdjusted, class_weights, train_with
+from ltnb.rebalancing import (LDAM, METHODS, ClassBalanced, Focal, LogitAdjusted, adjust, adjusted, class_weights,
+                              fit_rho, log_prior, train_with)
 from ltnb.sources import load_split
 from ltnb.specs import Learner
 
@@ -51,19 +53,19 @@ def test_generated_images_count_omega():
 
 @pytest.fixture(scope='module')
 def first():
-    split = load_split()
+    split = load_split('digits')
     return train_with('ce', split, split.train, classifier_settings(split, 'tiny'))
 
 
 def test_retraining_touches_the_head_alone(first):
-    split = load_split()
+    split = load_split('digits')
     again = train_with('crt', split, split.train, classifier_settings(split, 'tiny'), first=first)
     for (name, a), b in zip(first.state_dict().items(), again.state_dict().values()):
         assert torch.equal(a, b) != name.startswith('head.'), name
 
 
 def test_retraining_sees_all_classes_alike(monkeypatch):
-    seen, split = {}, load_split()
+    seen, split = {}, load_split('digits')
     monkeypatch.setattr('ltnb.rebalancing.train_classifier', lambda *args, **kwargs: seen.update(kwargs, loss=args[2]))
     data = split.train + ImageSet.generated(split.full.images[:200], split.full.labels[:200])
     first = object()
@@ -75,7 +77,7 @@ def test_retraining_sees_all_classes_alike(monkeypatch):
 
 
 def test_adjusting_afterwards_moves_the_bias_by_the_log_prior_and_leaves_the_first_alone(first):
-    split = load_split()
+    split = load_split('digits')
     before = first.head.bias.clone()
     after = Learner(tau=1.).train(split, split.train, classifier_settings(split, 'tiny'), first=first)
     x = split.test.images[:50] / 127.5 - 1
@@ -84,7 +86,7 @@ def test_adjusting_afterwards_moves_the_bias_by_the_log_prior_and_leaves_the_fir
 
 @pytest.mark.parametrize('method', METHODS)
 def test_every_method_trains_on_filled_up_sets_and_an_unknown_one_is_refused(method, first, tmp_path):
-    split = load_split()
+    split = load_split('digits')
     settings = replace(classifier_settings(split, 'tiny'), steps=10)
     data = split.train + ImageSet.generated(split.full.images[:200], split.full.labels[:200])
     go = lambda: Learner(method, .3).train(split, data, settings, 1, tmp_path/'net.safetensors', first=first)
@@ -94,3 +96,66 @@ def test_every_method_trains_on_filled_up_sets_and_an_unknown_one_is_refused(met
                                                                                      first=go())
     assert torch.allclose(go()(x) - .5 * split.prior.log(), later(x), atol=1e-4)
     with pytest.raises(InputError, match='unknown method'): train_with('sorcery', split, data, settings)
+
+
+def test_adjusted_logits_and_an_adjusted_network_agree(first):
+    split, counts = load_split('digits'), torch.linspace(90., .5, 10)
+    x = split.test.images[:50] / 127.5 - 1
+    for tau in 0., .5, 1., 2.:
+        z = adjust(first(x), counts, tau)
+        torch.testing.assert_close(z, first(x) - tau * (counts / counts.sum()).log())
+        torch.testing.assert_close(adjusted(first, counts, tau)(x), z)
+    assert torch.equal(log_prior(counts, 2.), LogitAdjusted(counts, tau=2.).shift)
+    z = first(x)
+    torch.testing.assert_close(adjust(z + log_prior(counts), counts), z)       # takes off what training adds
+    for of in adjust, LogitAdjusted:
+        with pytest.raises(InputError, match='class 3 has no image that counts'):
+            of(*[torch.zeros(1, 4)] * (of is adjust), counts=torch.tensor([3., 1., 2., 0.]))
+
+
+def filled_up(real, generated):
+    "A training set of so many real and generated images of each class."
+    labels = torch.arange(len(real)).repeat(2).repeat_interleave(torch.tensor([*real, *generated]))
+    images, synthetic = torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), torch.arange(len(labels)) >= sum(real)
+    return ImageSet(images, labels, synthetic)
+
+
+@pytest.mark.parametrize('rho', [0, .01, .02, .05, .1, .2, .5, 1.])
+def test_fit_rho_finds_the_prior_of_logits_that_is_known(rho):
+    data = filled_up([900, 90, 9, 1], [0, 810, 891, 1500])
+    # Gaussian classes 2.5 apart from the origin; more images of the common ones, none of the last: that says nothing
+    y = torch.arange(3).repeat_interleave(torch.tensor([9000, 3000, 1500]))
+    x = 2.5 * F.one_hot(y, 4) + torch.randn(len(y), 4, generator=rng(0))
+    counts = torch.tensor([900., 90 + 810 * rho, 9 + 891 * rho, 1 + 1500 * rho])
+    z = 2.5 * x + counts.log() + 3.     # log likelihood + log prior + a constant
+    assert fit_rho(z, y, data, 4) == rho
+    assert fit_rho(z, y, data, 4, grid=(.3, rho)) == rho
+
+
+def test_fit_rho_weighs_classes_alike_and_says_what_it_cannot_use():
+    data = filled_up([90, 9], [0, 81])
+    # logits that know nothing of the image, and ten times as many images of class 0: each class counts a half
+    y, z = torch.tensor([0] * 100 + [1] * 10), torch.tensor([[90., 9 + 81 * .2]]).log().expand(110, 2)
+    assert fit_rho(z, y, data, 2) == .2
+    assert fit_rho(z, y, filled_up([90, 9], [0, 0]), 2) == 0       # nothing generated: all alike, the first
+    for bad in (z[:0], y[:0]), (z, y[:9]), (z[:, :1], y):
+        with pytest.raises(InputError, match='one row a label'): fit_rho(*bad, data, 2)
+    with pytest.raises(InputError, match='class 1 has no image that counts'):
+        fit_rho(z, y, filled_up([9, 0], [0, 9]), 2)
+
+
+def test_rho_is_what_a_generated_image_counts_in_the_prior_and_omega_what_it_weighs(monkeypatch):
+    seen, split = [], load_split('digits')
+    monkeypatch.setattr('ltnb.rebalancing.train_classifier',
+                        lambda split, data, loss, *args, **kwargs: seen.append((loss, kwargs)))
+    data = split.train + ImageSet.generated(split.full.images[:200], split.full.labels[:200])
+    def go(method, **kwargs):
+        train_with(method, split, data, omega=.3, first=object(), **kwargs)
+        return seen.pop()
+    for method in 'la', 'cb', 'ldam':
+        loss = go(method, rho=.05)[0]
+        assert torch.equal(loss.counts, class_weights(data, 10, .05)) and loss.omega == .3
+        for usual in go(method)[0], go(method, rho=.3)[0]: assert torch.equal(usual.counts, class_weights(data, 10, .3))
+        assert torch.equal(go(method, rho=0)[0].counts, torch.tensor(split.counts).float())     # 0 is not None
+    for method in 'ce', 'focal': assert go(method, rho=.05)[0] == go(method)[0]
+    assert torch.equal(go('crt', rho=.05)[1]['chance'], go('crt')[1]['chance'])

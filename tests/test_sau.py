@@ -12,6 +12,7 @@ from ltnb.data import ImageSet
 from ltnb.sau import (STRATEGIES, Relabelling, SAULoss, SyntheticAwareContrastiveLoss, cutmix, distrusted,
                       relabel, sau_views, separability)
 from ltnb.sources import load_split
+from ltnb.training import Watch
 
 
 def slow_contrastive(z, labels, synthetic, prototypes, strategy, temperature=.1):
@@ -70,11 +71,12 @@ def test_contrastive_loss_edges():
     with pytest.raises(InputError, match='strategy'): SyntheticAwareContrastiveLoss('keep')
 
 
-def test_an_interrupted_sau_training_ends_at_the_same_weights(tmp_path):
-    split = load_split()
+@pytest.mark.parametrize('clean_norm', [False, True])
+def test_an_interrupted_sau_training_ends_at_the_same_weights(tmp_path, clean_norm):
+    split = load_split('digits')
     data = split.train + ImageSet(split.full.images[:300], split.full.labels[:300], torch.ones(300, dtype=torch.bool))
     settings = replace(classifier_settings(split, 'tiny'), steps=18)
-    go = lambda name, watch=None: train_classifier(split, data, SAULoss(split), settings,
+    go = lambda name, watch=None: train_classifier(split, data, SAULoss(split, clean_norm=clean_norm), settings,
                                                    path=tmp_path / f'{name}.safetensors', save_every=0, watch=watch)
 
     def interrupt(i, losses):
@@ -83,12 +85,12 @@ def test_an_interrupted_sau_training_ends_at_the_same_weights(tmp_path):
     once = go('once')
     with pytest.raises(KeyboardInterrupt): go('twice', interrupt)
     assert (tmp_path / 'twice.checkpoint.safetensors').exists()
-    twice = go('twice')
-    for a, b in zip(once.state_dict().values(), twice.state_dict().values()): assert torch.equal(a, b)
+    for again in go('twice'), go('twice'):      # trained to the end, and loaded
+        for a, b in zip(once.state_dict().values(), again.state_dict().values()): assert torch.equal(a, b)
 
 
 def test_prototypes_come_from_the_real_training_images_only():
-    split, net = load_split(), SmallNet(1, 10)
+    split, net = load_split('digits'), SmallNet(1, 10)
     loss = SAULoss(split)
     loss.prepare(net)
     loss.start_epoch(net, 0)
@@ -130,7 +132,7 @@ def test_without_prototypes_the_real_images_alone_vote():
 @pytest.mark.parametrize('kwargs', [dict(strategy=s) for s in STRATEGIES]
                          + [dict(unaware=False), dict(aware=False), dict(prototypes=False)])
 def test_a_batch_of_real_images_only_or_of_synthetic_ones_only_of_two_classes_trains(synthetic, kwargs):
-    split, net = load_split(), SmallNet(1, 10)
+    split, net = load_split('digits'), SmallNet(1, 10)
     loss = SAULoss(split, **kwargs)
     loss.prepare(net)
     loss.start_epoch(net, 0)
@@ -141,7 +143,7 @@ def test_a_batch_of_real_images_only_or_of_synthetic_ones_only_of_two_classes_tr
 
 
 def test_relabelling_is_counted_epoch_by_epoch_and_changes_nothing():
-    split = load_split()
+    split = load_split('digits')
     # each third label is wrong
     fake = ImageSet.generated(split.full.images[:300], (split.full.labels[:300] + (torch.arange(300) % 3 == 0)) % 10)
     data, settings = split.train + fake, replace(classifier_settings(split, 'tiny'), steps=25)
@@ -165,7 +167,7 @@ def test_separability_of_what_is_apart_and_of_what_is_not():
 
 
 def test_in_bfloat16_the_loss_is_the_same_within_rounding():
-    split, net = load_split(), SmallNet(1, 10)
+    split, net = load_split('digits'), SmallNet(1, 10)
     loss = SAULoss(split)
     loss.prepare(net)
     loss.start_epoch(net, 0)
@@ -177,6 +179,83 @@ def test_in_bfloat16_the_loss_is_the_same_within_rounding():
 
 def test_cutmix_keeps_lambda_of_the_image_where_it_is_not_clipped():
     a, b = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
-    shares = [cutmix(a, b, .75, rng(i)).mean().item() for i in range(200)]
+    shares = [cutmix(a, b, .75, rng(i))[0].mean().item() for i in range(200)]
     assert max(shares) == .25 and a.sum() == 0
-    assert cutmix(a, b, 1., rng(0)).sum() == 0
+    assert cutmix(a, b, 1., rng(0))[0].sum() == 0
+
+
+@pytest.mark.parametrize('h, w', [(8, 8), (32, 32), (5, 9)])
+def test_the_label_of_cutmix_is_the_counted_share_of_the_pixels(h, w):
+    a, b = torch.zeros(2, 1, h, w), torch.ones(2, 1, h, w)
+    for i, lam in enumerate([0., *torch.rand(300, generator=rng(0)).tolist(), 1.]):
+        images, kept = cutmix(a, b, lam, rng(i))
+        assert torch.equal(images[0], images[1]) and kept == 1 - images[0].sum().item() / (h * w), lam
+
+
+@pytest.mark.parametrize('exact', [True, False])
+def test_cutmix_weighs_labels_by_the_pasted_area_or_as_in_saus_release_by_lambda(exact):
+    split, net = load_split('digits'), SmallNet(1, 10).eval()
+    loss = SAULoss(split, aware=False, exact=exact)
+    batch = split.train[torch.arange(0, 380, 10)]
+    clipped = 0
+    for i in range(5):
+        g, (first, second) = rng(i), (batch[:19], batch[19:])
+        a, b = (loss.views[0](x.images / 127.5 - 1, g) for x in (first, second))
+        lam, lam_cut = torch.rand(2, generator=g).tolist()
+        images = cutmix(a, b, lam_cut, g)[0]
+        share = (images == a).all(1).flatten(1).all(0).float().mean().item()    # pixels in which no image has changed
+        clipped += abs(share - lam_cut) > .01
+        ce = lambda x, of: F.cross_entropy(net(x), of.labels)
+        mix = lambda x, l: l * ce(x, first) + (1 - l) * ce(x, second)
+        expected = mix(lam * a + (1 - lam) * b, lam) + mix(images, share if exact else lam_cut)
+        torch.testing.assert_close(loss(net, batch, rng(i)), expected)
+    assert clipped
+
+
+def off(f, batch_norms, x):
+    """How far the statistics of batch norms are from what they are given in `f(x)`: the means, in standard deviations,
+    or the variances, as a share, whichever is further, averaged over all channels."""
+    seen = []
+
+    def look(m, given, _):
+        z = given[0].transpose(0, 1).flatten(1)
+        seen.append(torch.stack([(z.mean(1) - m.running_mean).abs() / m.running_var.sqrt(),
+                                 (z.var(1) / m.running_var - 1).abs()]))
+
+    hooks = [m.register_forward_hook(look) for m in batch_norms]
+    with torch.no_grad(): f(x)
+    for h in hooks: h.remove()
+    return torch.cat(seen, 1).mean(1).max().item()
+
+
+def test_clean_norm_estimates_batch_norms_on_what_they_are_asked_about():
+    split = load_split('digits')
+    settings = replace(classifier_settings(split, 'tiny'), steps=40)
+    last = {}
+
+    class Last(Watch):
+        def attach(self, parts, steps, done): self.net = parts['net']
+        def __call__(self, i, losses):
+            last.clear()
+            last.update({k: v.clone() for k, v in self.net.state_dict().items()})
+
+    def go(**kwargs): return train_classifier(split, split.train, SAULoss(split, **kwargs), settings, watch=Last())
+    plain = go()
+    for k, v in plain.state_dict().items(): assert torch.equal(v, last[k]), k       # the last step's, bit by bit
+    clean = go(clean_norm=True)
+    parameters = {k for k, _ in clean.named_parameters()}
+    for k, v in clean.state_dict().items():
+        assert torch.equal(v, plain.state_dict()[k]) == (k in parameters), k
+        assert k not in parameters or torch.equal(v, last[k])
+    for m in clean.modules(): assert not m.training and getattr(m, 'momentum', .1) == .1
+
+    views, x = sau_views(False), (split.train.images / 127.5 - 1).repeat(3, 1, 1, 1)
+    def norms(part): return [m for m in part.modules() if isinstance(m, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d))]
+    light, other = views[0](x, rng(7)), torch.cat([v(x, rng(8, i)) for i, v in enumerate(views[1:])])
+    for net, near in (clean, True), (plain, False):
+        assert (off(net, norms(net.body), light) < .015) == near
+        assert (off(lambda x: net.contrast_head(net.features(x)), norms(net.contrast_head), other) < .06) == near
+    seed = rng(0, 'classifier', 'finish').initial_seed()
+    z = SAULoss(split).embed_views(clean, split.train.images, seed, 'prototypes')
+    anew = torch.stack([z[split.train.labels == c].mean(0) for c in range(10)])
+    torch.testing.assert_close(clean.prototypes, anew)      # in the space that the finished network has
