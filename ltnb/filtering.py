@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'SCOPES', 'FILTERS', 'KIND_COLORS', 'class_balls', 'id_aid_ood', 'kinds_of', 'Filter', 'Both', 'DropOOD',
-           'OnlyKind', 'NearestPrototype', 'NeighbourAgreement', 'Confidence', 'InsideManifold', 'Band', 'plot_kinds',
-           'FilterReport', 'filter_report', 'aid_loss', 'AIDLoss']
+           'OnlyKind', 'NearestPrototype', 'NeighbourAgreement', 'Confidence', 'InsideManifold', 'Band', 'Balanced',
+           'Ranked', 'BalancedNeighbours', 'Quota', 'plot_kinds', 'FilterReport', 'filter_report', 'aid_loss',
+           'AIDLoss']
 
 # %% ../nbs/30_filtering.ipynb #b076511b
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -69,10 +71,10 @@ class Filter:
     def fit(self, real_features, real_labels): return self
     def score(self, features, labels): return torch.zeros(len(labels))
     def keep_scores(self, scores) -> torch.Tensor: return scores <= self.threshold # (M,) bool
-    def keep(self, features, labels) -> torch.Tensor: return self.keep_scores(self.score(features, labels)) # (M,) bool
+    def keep(self, features, labels): return self.keep_scores(self.score(features, labels)) if len(labels) else labels.bool()
     def __and__(self, other): return Both(self, other)
     def __repr__(self):
-        settings = ', '.join(f'{k}={v!r}' for k, v in vars(self).items() if isinstance(v, (int, float, str)))
+        settings = ', '.join(f'{k}={v!r}' for k, v in vars(self).items() if isinstance(v, (int, float, str, Filter)))
         return f'{type(self).__name__}({settings})'
 
 class Both(Filter):
@@ -111,8 +113,9 @@ class NearestPrototype(Filter):
     def fit(self, real_features, real_labels):
         self.means = torch.stack([f.mean(0) for f in _by_class(real_features, real_labels)])
         return self
+    def to_classes(self, features): return torch.cdist(features, self.means) # (M, C)
     def score(self, features, labels):
-        d = torch.cdist(features.nan_to_num(), self.means)
+        d = self.to_classes(features.nan_to_num())
         own = d.gather(1, labels[:, None])
         ratio = (own / d.scatter(1, labels[:, None], math.inf).min(1, keepdim=True).values)[:, 0]
         return torch.where(_finite(features), ratio, math.inf)
@@ -128,16 +131,18 @@ class NeighbourAgreement(Filter):
     def score(self, features, labels):
         (x, y), finite, wrong = self.real, _finite(features), torch.ones(len(labels))
         if finite.all(): finite = slice(None)
+        elif not finite.any(): return wrong
         i = nearest(features[finite], x, min(self.k, len(x)))[1]
         wrong[finite] = (y[i] != labels[finite][:, None]).float().mean(1)
         return wrong
 
 class Confidence(Filter):
     "Keeps what `head` (features -> logits) sees as its class with at least the probability `least`; score: 1 less it."
+    shift = 0.
     def __init__(self, head, least:float=.5): self.head, self.least, self.threshold = head, least, 1 - least
     @torch.no_grad()
     def score(self, features, labels):
-        p = self.head(features.nan_to_num()).softmax(1).gather(1, labels[:, None])[:, 0]
+        p = (self.head(features.nan_to_num()) - self.shift).softmax(1).gather(1, labels[:, None])[:, 0]
         return torch.where(_finite(features), 1 - p, 1.)
 
 # %% ../nbs/30_filtering.ipynb #af01f2d0
@@ -177,15 +182,68 @@ class Band(_NearOwnClass):
     def score_of(self, c, features): return nearest(features, self.real[c])[0][:, 0] / self.usual[c]
     def keep_scores(self, scores): return (self.low <= scores) & (scores <= self.high)
 
+# %% ../nbs/30_filtering.ipynb #9a16b54a
+class Balanced(Confidence):
+    """Ours: `Confidence` if all classes were equally common: the logits less the log prior of the training labels (Menon
+    et al. 2021, sec. 4.1, tau = 1). The rule is a least probability, not the argmax, so that it can be moved."""
+    def fit(self, real_features, real_labels):
+        self.shift = (torch.bincount(real_labels) / len(real_labels)).log()
+        return self
+
+class Ranked(Filter):
+    """Ours: the best `share` of each class by the score of `by`, at most. The score is the rank among the batch's samples
+    of the class over their number: no state, so what is kept of a further round does not hang on earlier ones."""
+    def __init__(self, by:Filter, share:float=.5): self.by, self.threshold = by, share
+    def fit(self, real_features, real_labels):
+        self.by = copy(self.by).fit(real_features, real_labels)
+        return self
+    def score(self, features, labels):
+        share = _ranks(self.by.score(features, labels), labels) / torch.bincount(labels)[labels]
+        return torch.where(_finite(features), share, math.inf)
+
+def _ranks(scores, labels): # (M,) float, 1 for the lowest score of its class; ties in their order, NaN last
+    order, n = scores.argsort(stable=True), torch.bincount(labels)
+    order = order[labels[order].argsort(stable=True)]
+    return torch.empty(len(labels)).scatter(0, order, torch.arange(1., len(labels) + 1)) - (n.cumsum(0) - n)[labels]
+
+# %% ../nbs/30_filtering.ipynb #90f2cb9f
+class BalancedNeighbours(NearestPrototype):
+    """Ours: `NearestPrototype` with the nearest image of a class instead of its mean, the classes thinned at random to the
+    size m of the smallest. The distance to a class is the exact mean over all thinnings: no draw, no seed."""
+    def fit(self, real_features, real_labels):
+        self.real = _by_class(real_features, real_labels)
+        def chances(n, m=min(map(len, self.real))): # (n,) that of m of n images the nearest is the 1st, 2nd, … of the n
+            return m/n * torch.cat([torch.ones(1), (1 - (m - 1)/torch.arange(n - 1., 0, -1)).cumprod(0)])
+        self.chances = [chances(len(x)) for x in self.real]
+        return self
+    def to_classes(self, features):
+        mean = lambda x, p: torch.cat([d.sort(1).values.to(p) @ p for _, d in distances(features, x)])
+        return torch.stack([*map(mean, self.real, self.chances)], 1)
+
+class Quota(Ranked):
+    """Ours: all that `judge` accepts, and the best of what it doubts by the score of `by`, at most the `share` of what is
+    kept of the class in the batch (so none if it accepts none). Score: 0, or that share if all better ones are kept."""
+    def __init__(self, judge:Filter, by:Filter, share:float=.25): self.judge, self.by, self.threshold = judge, by, share
+    def fit(self, real_features, real_labels):
+        self.judge = copy(self.judge).fit(real_features, real_labels)
+        return super().fit(real_features, real_labels)
+    def score(self, features, labels):
+        sure = self.judge.keep(features, labels)
+        rank = _ranks(torch.where(sure, -math.inf, self.by.score(features, labels)), labels)    # the accepted first
+        share = (rank - torch.bincount(labels, sure.float())[labels]) / rank
+        return torch.where(_finite(features), share.clamp(min=0), math.inf)
+
 # %% ../nbs/30_filtering.ipynb #ef3d4580
+def _head(phi): return lambda f: phi.head(f.to(next(phi.parameters()).device)).cpu()
 # name -> f(phi_0) -> a filter, to be fitted
 FILTERS = dict(none=lambda phi: Filter(), diffult=lambda phi: DropOOD(), pooled=lambda phi: DropOOD('pooled'),
                shrunk=lambda phi: DropOOD('shrunk'), id=lambda phi: OnlyKind('ID'), aid=lambda phi: OnlyKind('AID'),
                ood=lambda phi: OnlyKind('OOD'), prototype=lambda phi: NearestPrototype(),
-               neighbours=lambda phi: NeighbourAgreement(),
-               confidence=lambda phi: Confidence(lambda f: phi.head(f.to(next(phi.parameters()).device)).cpu()),
+               neighbours=lambda phi: NeighbourAgreement(), confidence=lambda phi: Confidence(_head(phi)),
                manifold=lambda phi: InsideManifold(), band=lambda phi: Band(),
-               agreed=lambda phi: DropOOD() & NeighbourAgreement())
+               agreed=lambda phi: DropOOD() & NeighbourAgreement(), balanced=lambda phi: Balanced(_head(phi)),
+               balanced_neighbours=lambda phi: BalancedNeighbours(), ranked=lambda phi: Ranked(BalancedNeighbours()),
+               quota=lambda phi: Quota(NeighbourAgreement(), BalancedNeighbours()))
 
 # %% ../nbs/30_filtering.ipynb #1f90cdef
 KIND_COLORS = dict(ID='#0072B2', AID='#E69F00', OOD='#D55E00')
@@ -312,11 +370,9 @@ class AIDLoss:
 
     def __call__(self, net, batch, generator):
         value, eps = self.base(net, batch, generator)
-        device = batch.x0.device
-        phi = self.phi.to(device)
-        d_f = self.d_f.to(device)[batch.y]
-        unit = d_f[:, None] if self.relative else torch.ones(1, 1, device=device)
-        with torch.autocast(device.type, enabled=False):        # the two differ by little
+        phi, d_f = self.phi.to(batch.x0.device), self.d_f.to(batch.x0.device)[batch.y]
+        unit = d_f[:, None] if self.relative else torch.ones_like(d_f)[:, None]
+        with torch.autocast(batch.x0.device.type, enabled=False):        # the two differ by little
             with torch.no_grad(): still = phi.features(batch.x0) / unit
             moved = phi.features(batch.x0 + batch.eps - eps) / unit
         return value + aid_loss(still, moved, batch.abar.flatten(), d_f / unit[:, 0], self.alpha, self.abar_T,

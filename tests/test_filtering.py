@@ -1,5 +1,6 @@
 "DiffuLT's three kinds of samples, every filter, filled classes and the AID loss, against plain transcriptions."
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from ltnb.core import load_tensors, rng
 from ltnb.data import ImageSet
 from ltnb.diffusion import generator_settings, noise_schedule, noisy_batch, unet
 from ltnb.filling import fill_classes, load_filled, save_filled
-from ltnb.filtering import (FILTERS, AIDLoss, DropOOD, NeighbourAgreement, aid_loss, class_balls, filter_report,
+from ltnb.filtering import (FILTERS, AIDLoss, Balanced, BalancedNeighbours, Confidence, DropOOD, Filter,
+                            NearestPrototype, NeighbourAgreement, Quota, Ranked, aid_loss, class_balls, filter_report,
                             id_aid_ood)
 from ltnb.sources import load_split
 from ltnb.training import describe
@@ -62,7 +64,9 @@ def test_every_filter_keeps_what_it_says():
                     ood='farther theirs nothing',
                     prototype='copy middle near far farther', neighbours='copy middle near far farther',
                     confidence='copy middle near far farther',
-                    manifold='copy middle near', band='middle near', agreed='copy middle near far')
+                    manifold='copy middle near', band='middle near', agreed='copy middle near far',
+                    balanced='copy middle near far farther', balanced_neighbours='copy middle near far farther',
+                    ranked='copy middle near far', quota='copy middle near far farther between')
     asked = torch.zeros(len(points), dtype=torch.long)
     assert expected.keys() == FILTERS.keys()
     for name, right in expected.items():
@@ -80,8 +84,100 @@ def test_a_filter_of_a_class_with_one_image_keeps_a_copy_and_drops_what_is_of_an
         elif name != 'none': assert kept == [True, False, False], name
 
 
+def test_a_batch_may_be_empty_or_hold_nothing_that_is_finite():
+    real, y = torch.tensor([[0., 0.], [2., 0.], [9., 1.]]), torch.tensor([0, 0, 1])
+    for name, make in FILTERS.items():
+        f = make(Head()).fit(real, y)
+        assert f.keep(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long)).tolist() == [], name
+        lost = f.keep(torch.full((3, 2), math.nan), torch.tensor([0, 1, 1]))
+        assert lost.dtype == torch.bool and lost.tolist() == [name in ('none', 'ood')] * 3, name
+
+
+def test_a_balanced_judge_takes_the_prior_out_of_the_probability():
+    g = rng(5)
+    real, y = torch.randn(100, 2, generator=g), (torch.arange(100) >= 90).long()
+    fake, asked = torch.randn(50, 2, generator=g) + torch.tensor([5., 0.]), torch.arange(50) % 2
+    p = (Head().head(fake).double().exp() / torch.tensor([.9, .1])).detach()
+    p = (p / p.sum(1, keepdim=True))[torch.arange(50), asked]
+    plain, balanced = Confidence(Head().head), Balanced(Head().head)
+    for _ in range(2):      # fitted again it is the same
+        assert torch.allclose(1 - balanced.fit(real, y).score(fake, asked).double(), p, atol=1e-5)
+    assert balanced.keep(fake, asked).tolist() == (p >= .5).tolist()
+    more = balanced.keep(fake, asked).long() - plain.fit(real, y).keep(fake, asked).long()
+    assert more[asked == 1].sum() > 0 > more[asked == 0].sum()      # more of the rare class, less of the common one
+
+
+def test_balanced_neighbours_are_those_of_all_thinnings_on_average():
+    g = rng(6)
+    counts = (7, 3, 4)
+    y = torch.arange(3).repeat_interleave(torch.tensor(counts))
+    real, fake, asked = torch.randn(14, 3, generator=g), torch.randn(5, 3, generator=g), torch.tensor([0, 1, 2, 1, 0])
+    def usual(x, c):    # distance to the nearest of 3 images of class c, over all ways to choose these
+        d = (real[y == c] - x).norm(dim=1).tolist()
+        return sum(map(min, combinations(d, 3))) / math.comb(counts[c], 3)
+    expected = [usual(x, c) / min(usual(x, o) for o in range(3) if o != c) for x, c in zip(fake, asked.tolist())]
+    assert torch.allclose(BalancedNeighbours().fit(real, y).score(fake, asked), torch.tensor(expected))
+
+
+def test_among_many_images_one_is_near_by_chance_and_balanced_neighbours_allow_for_that():
+    g = rng(7)
+    real, y = torch.randn(405, 4, generator=g), (torch.arange(405) >= 400).long()    # nothing tells the classes apart
+    fake, asked = torch.randn(400, 4, generator=g), torch.ones(400, dtype=torch.long)
+    kept = lambda f: f.fit(real, y).keep(fake, asked).float().mean()
+    assert kept(NeighbourAgreement()) < .05 and .35 < kept(BalancedNeighbours()) < .65
+
+
+def made_up(n=120):
+    "Real images of three classes on a line, and samples all about: some not finite, none of class 2 near its own."
+    g = rng(8)
+    real, y = torch.randn(30, 2, generator=g) + 6 * (torch.arange(30) % 3)[:, None], torch.arange(30) % 3
+    asked = torch.randint(3, (n,), generator=g)
+    fake = torch.randn(n, 2, generator=g) * 3 + 6 * (asked % 2)[:, None]
+    fake[::10] = math.nan
+    return real, y, fake, asked
+
+
+@pytest.mark.parametrize('share', [.1, .5, .9])
+def test_the_best_share_of_each_class_is_kept_whatever_else_is_in_the_batch(share):
+    real, y, fake, asked = made_up()
+    f = Ranked(NearestPrototype(), share).fit(real, y)
+    kept, score = f.keep(fake, asked), NearestPrototype().fit(real, y).score(fake, asked)
+    for c in range(3):
+        mine = asked == c
+        best = score[mine].sort().values[:int(mine.sum() * share + 1e-6)]
+        best = best[best.isfinite()]
+        assert sorted(score[mine & kept].tolist()) == best.tolist()
+        assert torch.equal(f.keep(fake[mine], asked[mine]), kept[mine])     # as a further round asks for it
+    assert Ranked(Filter(), share).keep(torch.zeros(20, 2), torch.arange(20) % 2).sum() == 2 * int(10 * share)
+    assert not Ranked(Filter()).keep(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))       # at most a half of one
+
+
+def test_a_quota_is_all_that_is_accepted_and_no_more_doubt_than_its_share():
+    real, y, fake, asked = made_up()
+    accepts, by = NeighbourAgreement().fit(real, y).keep(fake, asked), NearestPrototype().fit(real, y).score(fake, asked)
+    for share in .1, .25, .5:
+        kept = Quota(NeighbourAgreement(), NearestPrototype(), share).fit(real, y).keep(fake, asked)
+        assert kept[accepts].all() and not kept[~fake.isfinite().all(1)].any()
+        for c in range(3):
+            doubted, n = by[(asked == c) & ~accepts].sort().values, int((accepts & (asked == c)).sum())
+            r = max(r for r in range(len(doubted)) if r <= share * (n + r) + 1e-6)
+            best = doubted[:r][doubted[:r].isfinite()]
+            assert sorted(by[(asked == c) & kept & ~accepts].tolist()) == best.tolist()
+    assert kept[(asked == 0) & ~accepts].any()
+    assert accepts[asked == 2].sum() == 0 and not kept[asked == 2].any()       # of nothing there is no share
+
+
+def test_a_filter_made_of_others_fits_copies_of_them_and_says_which_they_are():
+    real, y, *_ = made_up()
+    by, judge = NearestPrototype(), NeighbourAgreement()
+    f = Quota(judge, by).fit(real, y)
+    assert not hasattr(by, 'means') and not hasattr(judge, 'real') and f.by.means.shape == (3, 2)
+    assert repr(f) == 'Quota(judge=NeighbourAgreement(k=1), by=NearestPrototype(), threshold=0.25)'
+    assert repr(f) != repr(Quota(NeighbourAgreement(3), NearestPrototype()))    # a run tells its filters apart by this
+
+
 def test_a_class_that_cannot_be_filled():
-    split = load_split()
+    split = load_split('digits')
     samples = ImageSet.generated(torch.zeros(40, 1, 8, 8, dtype=torch.uint8), torch.full((40,), 9))
     filled = fill_classes(split, samples, torch.arange(40) < 25)
     assert filled.data.counts(10)[9] == 30 and filled.missing[9] == 84 and filled.missing[1] == 114 - 81
@@ -90,7 +186,7 @@ def test_a_class_that_cannot_be_filled():
 
 
 def test_classes_are_filled_in_rounds_and_one_that_cannot_be_is_left(tmp_path):
-    split, asked = load_split(), []
+    split, asked = load_split('digits'), []
 
     def more(labels, first):
         asked.append((first, torch.bincount(labels, minlength=10).tolist()))
@@ -116,7 +212,7 @@ def test_classes_are_filled_in_rounds_and_one_that_cannot_be_is_left(tmp_path):
 
 
 def test_a_report_with_an_image_that_is_not_finite_and_a_class_without_samples():
-    split = load_split()
+    split = load_split('digits')
     samples = ImageSet.generated(split.train.images[:300], split.train.labels[:300])      # none of the rarest classes
     phi = lambda images: torch.where((images == split.train.images[0]).all((1, 2, 3))[:, None], math.nan,
                                      images.flatten(1).float())
@@ -145,7 +241,7 @@ def test_the_gradient_of_the_aid_loss_is_the_numerical_one():
 
 @pytest.mark.parametrize('relative', [False, True])
 def test_the_aid_loss_is_added_to_the_base_and_reaches_the_generator_alone(relative):
-    split = load_split()
+    split = load_split('digits')
     settings, phi = generator_settings(split, 'tiny'), build(split, classifier_settings(split, 'tiny'))
     loss = AIDLoss(split, phi, CBDMLoss(split.prior), alpha=.2, largest=10., relative=relative)
     net = unet(split, settings)

@@ -190,7 +190,8 @@ class FilterExplorer(Explorer):
         def slider(knob, part, name):
             (low, high), f = self.range_of(part), self.parts[part]
             s = ipywidgets.FloatSlider(self.thresholds[knob], min=low, max=max(high, self.thresholds[knob]),
-                                       description=repr(f) if len(f.knobs) == 1 else f'{type(f).__name__}: {name}',
+                                       description=repr(f) if len(f.knobs) == 1 and len(repr(f)) < 40
+                                       else f'{type(f).__name__}: {name}',
                                        step=(high - low)/200, style=dict(description_width='initial'),
                                        layout=dict(width='36em'))
             return view.on_change(s, self.move, knob)
