@@ -12,7 +12,7 @@ cfg = config['DEFAULT']
 setup(name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
       author=cfg['author'], author_email=cfg['author_email'], license='Apache-2.0',
       long_description=(here / 'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-      packages=find_packages(include=['ltnb', 'ltnb.*']), package_data={'ltnb': ['*.html'], 'ltnb.widgets': ['*.js', '*.css']},
+      packages=find_packages(include=['ltnb', 'ltnb.*']), package_data={'ltnb': ['*.html', 'packs/*'], 'ltnb.widgets': ['*.js', '*.css']},
       python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(),
       extras_require=dict(dev=cfg['dev_requirements'].split()),
       entry_points=dict(console_scripts=cfg['console_scripts'].split()))

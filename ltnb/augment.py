@@ -161,16 +161,17 @@ def auto_augment(x, generator):
 # %% ../nbs/05_augment.ipynb #c5aee2e9
 def geometric_augment(x0:torch.Tensor,            # (B, C, H, W) in [-1, 1]
                       generator:torch.Generator,
-                      p:float=.12                 # probability of each change but the mirror image, which has 1/2
+                      p:float=.12,                # probability of each change but the mirror image, which has 1/2
+                      only_shift:bool=False       # shift by a normal draw of an eighth of the image, and nothing else
                      ) -> tuple[torch.Tensor, torch.Tensor]: # (B, C, H, W), and (B, 9) what was done, zeros for nothing
     "Mirror, scale, turn, stretch and shift each image by its own draw (Karras et al. 2022, table 6)."
     n, g = len(x0), generator
-    on = lambda p: (torch.rand(n, generator=g) < p).float()
+    on = lambda p, shift=False: (torch.rand(n, generator=g) < p).float() * (shift or not only_shift)
     normal = lambda: torch.randn(n, generator=g) * on(p)
     mirror, upside = on(.5), on(.5) * on(p)
     size, turn = normal(), (2*torch.rand(n, generator=g) - 1) * torch.pi * on(p)
     axis, stretch = (2*torch.rand(n, generator=g) - 1) * torch.pi * on(.5), normal()
-    dx, dy = torch.randn(2, n, generator=g) * on(p)
+    dx, dy = torch.randn(2, n, generator=g) * on(p, shift=True)
     zero, one = torch.zeros(n), torch.ones(n)
     def matrix(*rows): return torch.stack([v for r in rows for v in r], 1).view(n, 3, 3)
     def scale(sx, sy): return matrix((sx, zero, zero), (zero, sy, zero), (zero, zero, one))

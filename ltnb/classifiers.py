@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'SmallNet', 'ResNet32', 'ResNet50', 'ResNeXt50', 'ClassifierSettings', 'classifier_settings',
            'ClassifierLoss', 'CrossEntropy', 'build', 'train_classifier', 'in_batches', 'logits', 'features',
-           'accuracy_and_calibration', 'class_accuracy', 'accuracy_figures', 'accuracy_over_generators']
+           'accuracy_of', 'accuracy_and_calibration', 'class_accuracy', 'accuracy_figures', 'accuracy_over_generators']
 
 # %% ../nbs/09_classifiers.ipynb #4e78e1fa
 from dataclasses import asdict, dataclass, replace
@@ -25,11 +25,11 @@ from .training import artifact, describe, lr_at, train
 
 # %% ../nbs/09_classifiers.ipynb #89b0b536
 class SmallNet(nn.Module):
-    "Three 3×3 convolutions with batch norm and a linear head, for images up to 28×28."
+    "Three 3×3 convolutions with batch norm and a linear head, for images up to 28×28; from the second on of 8×8 pixels."
     def __init__(self, channels:int, num_classes:int, width:int=32):
         super().__init__()
         conv = lambda i, o: [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
-        self.body = nn.Sequential(*conv(channels, width), *conv(width, 2*width), nn.MaxPool2d(2),
+        self.body = nn.Sequential(*conv(channels, width), nn.AdaptiveMaxPool2d(8), *conv(width, 2*width), nn.MaxPool2d(2),
                                   *conv(2*width, 4*width), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.num_features = 4*width
         self.head = nn.Linear(self.num_features, num_classes)
@@ -235,12 +235,15 @@ def in_batches(f, images:torch.Tensor, device='cpu', batch_size:int=512) -> torc
 def logits(net, images): return in_batches(net, images, next(net.parameters()).device)
 def features(net, images): return in_batches(net.features, images, next(net.parameters()).device)
 
-def accuracy_and_calibration(net, data:ImageSet, num_classes:int) -> tuple: # (num_classes,) in percent; a number
-    "Accuracy of each class in percent, and expected calibration error."
-    z = logits(net, data.images)
-    right = z.argmax(1) == data.labels
-    return (torch.stack([right[data.labels == c].float().mean() for c in range(num_classes)]) * 100,
-            calibration_error(z, data.labels))
+def accuracy_of(z:torch.Tensor, labels:torch.Tensor, num_classes:int) -> tuple: # (num_classes,) in percent; a number
+    "Accuracy of each class in percent (NaN where it has no image), and expected calibration error, of logits."
+    right = z.argmax(1) == labels
+    return (torch.stack([right[labels == c].float().mean() for c in range(num_classes)]) * 100,
+            calibration_error(z, labels))
+
+def accuracy_and_calibration(net, data:ImageSet, num_classes:int) -> tuple: # as `accuracy_of`
+    "Accuracy of each class and expected calibration error of a classifier on `data`."
+    return accuracy_of(logits(net, data.images), data.labels, num_classes)
 
 def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_classes,) in percent
     "Accuracy of each class in percent."
@@ -248,22 +251,24 @@ def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_
 
 # %% ../nbs/09_classifiers.ipynb #09d67a41
 def accuracy_figures(split:Split,
-                     per_class:torch.Tensor # (seeds, num_classes) accuracies in percent
-                    ) -> dict:              # accuracy, worst, many …: {mean, std, values} or None; per_class: list
-    "Accuracy over seeds: overall (all test images), of the worst class, by group (mean over its classes), by class."
+                     per_class:torch.Tensor, # (draws * seeds, num_classes) accuracies in percent, draw by draw
+                     draws:int=1             # of the long-tailed set
+                    ) -> dict:               # accuracy, worst, many …: as `spread` has it, or None; per_class: list
+    "Accuracy over draws and seeds: overall (all test images), of the worst class, by group (mean of its classes), by class."
     n = torch.tensor(split.test.counts(split.num_classes)).float()
     seen = n > 0
     groups = {g: [c for c in cs if seen[c]] for g, cs in split.groups.items()}
-    return dict(accuracy=spread((per_class[:, seen] * n[seen] / n.sum()).sum(1)),
-                worst=spread(per_class[:, seen].min(1).values),
-                **{g: spread(per_class[:, cs].mean(1)) if cs else None for g, cs in groups.items()},
-                per_class=[spread(per_class[:, c]) if seen[c] else None for c in range(split.num_classes)])
+    return dict(accuracy=spread((per_class[:, seen] * n[seen] / n.sum()).sum(1), draws),
+                worst=spread(per_class[:, seen].min(1).values, draws),
+                **{g: spread(per_class[:, cs].mean(1), draws) if cs else None for g, cs in groups.items()},
+                per_class=[spread(per_class[:, c], draws) if seen[c] else None for c in range(split.num_classes)])
 
 def accuracy_over_generators(split:Split,
-                             runs             # (generator seeds, classifier seeds, num_classes) in percent
+                             runs             # (draws, generator seeds, classifier seeds, num_classes) in percent
                             ) -> dict:         # as `accuracy_figures`; over_generator_seeds too, if there are several
-    "Accuracy over classifier seeds, each the mean over generator seeds; and over generator seeds."
+    "Accuracy over draws and classifier seeds, each the mean over generator seeds; and over draws and generator seeds."
     runs = torch.as_tensor(runs)
-    figures, over = accuracy_figures(split, runs.mean(0)), accuracy_figures(split, runs.mean(1))
-    if len(runs) == 1: return figures
-    return figures | dict(over_generator_seeds={k: over[k] for k in ('accuracy', 'many', 'medium', 'few')})
+    of = lambda r: accuracy_figures(split, r.flatten(0, 1), len(runs))
+    if runs.shape[1] == 1: return of(runs[:, 0])
+    over = of(runs.mean(2))
+    return of(runs.mean(1)) | dict(over_generator_seeds={k: over[k] for k in ('accuracy', 'many', 'medium', 'few')})

@@ -24,6 +24,14 @@ def _seeds(text):
         raise argparse.ArgumentTypeError(f'{text!r}: seeds must differ and be 0 or more')
     return seeds
 
+def _draws(text):
+    draws = [int(x) if x.isdecimal() else x for x in text.split(',')]
+    if len(set(draws)) < len(draws) or any(d != 'ldam' and not isinstance(d, int) for d in draws):
+        raise argparse.ArgumentTypeError(f'{text!r}: draws are ldam (the literature\'s) and whole numbers, each once')
+    return draws
+
+def _names(text): return text.split(',')
+
 def _workers(text):
     if text.isdecimal() and int(text) > 0: return int(text)
     raise argparse.ArgumentTypeError(f'{text!r} is no number of workers: 1 or more')
@@ -31,14 +39,14 @@ def _workers(text):
 # %% ../nbs/90_cli.ipynb #8488194a
 def _add_data(*parsers):
     for p in parsers:
-        p.add_argument('--data', default='digits', metavar='DATA',
-                       help='digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, imagenet_lt64:ROOT, '
-                            'folder:ROOT or pack:FILE (default: digits)')
+        p.add_argument('--data', default='fashion', metavar='DATA',
+                       help='fashion, digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, '
+                            'imagenet_lt64:ROOT, folder:ROOT or pack:FILE (default: fashion)')
 
 def _add_tail(*parsers):
     for p in parsers:
         p.add_argument('--imbalance-factor', type=float, metavar='R',
-                       help='n_max / n_min (default: 20 for digits, 100 for the standard sets, a folder as it is)')
+                       help='n_max / n_min (default: 60 for fashion, 20 for digits, 100 for the standard sets, a folder as it is)')
         p.add_argument('--profile', choices=('exp', 'step', 'pareto', 'natural'),
                        help='how the counts fall (default: exp; a folder: natural)')
         p.add_argument('--download', action='store_true', help='fetch a standard data set that is not there')
@@ -48,6 +56,9 @@ def _add_run(*parsers):
         p.add_argument('--preset', default='small', metavar='NAME',
                        help='tiny: minutes, poor images; small: two CPU cores, small images; '
                             'budget and paper: a GPU (default: small)')
+        p.add_argument('--draws', type=_draws, default=['ldam'], metavar='ldam,1,2',
+                       help="which images the long tail keeps: the literature's draw or seeds; several are the outer "
+                            'unit of means and intervals (default: ldam)')
         p.add_argument('--out', metavar='DIR', help='where to leave what is made (default: below runs)')
         p.add_argument('--workers', type=_workers, metavar='N',
                        help='trainings at once in one process (default: one a core on a CPU, one on an accelerator)')
@@ -58,6 +69,10 @@ def _add_study(p):
                    help="the classifiers' seeds (default: 0,1,2)")
     p.add_argument('--generator-seeds', type=_seeds, default=[0], metavar='0',
                    help="the generators' seeds (default: 0)")
+    p.add_argument('--rows', type=_names, default=['story'], metavar='story|all|NAME,…',
+                   help='the rows of classifiers: those that carry the story, all, or names as in results.json (default: story)')
+    p.add_argument('--generators', type=_names, metavar='NAME,…',
+                   help='generators to show (default: those that the rows need)')
     p.add_argument('--features', metavar='NAME',
                    help='what generators are measured on: pixels, ce (features of the cross-entropy classifier) or '
                         'inception (default: pixels for gray images, else ce)')
@@ -67,7 +82,7 @@ def _add_study(p):
                    help='only say how long it would take here, and how much memory and disk')
     p.add_argument('--fresh', action='store_true', help='start anew: delete what a study left in DIR')
     p.add_argument('--notebooks', metavar='NBS',
-                   help='then execute the stage notebooks of this folder on the study (digits, small)')
+                   help='then execute the stage notebooks of this folder on the study (fashion, small)')
 
 # %% ../nbs/90_cli.ipynb #c02fedaa
 def parser() -> argparse.ArgumentParser:
@@ -79,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         description='Run all four stages on a data set, and leave results.json and report.html in a folder.')
     experiment = commands.add_parser('experiment', help='measure many generators: what the figures with spread are made from',
         description='Measure many generators of a kind, and leave a row for each in DIR/experiments/NAME.json.')
-    experiment.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, filters, '
+    experiment.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, samples, filters, '
                             'ladder, amounts, classifiers, sau, adjusted or noise; several are done in turn')
     data = commands.add_parser('data', help='pack a long-tailed split into one file').add_subparsers(
         dest='action', required=True, metavar='pack', parser_class=_Parser)
@@ -89,8 +104,8 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument('file', metavar='FILE')
     pack.add_argument('--full', action='store_true', help='with the whole balanced set, for the oracle')
     _add_data(study, experiment, pack), _add_tail(study, pack), _add_run(study, experiment), _add_study(study)
-    experiment.add_argument('--seeds', type=_seeds, default=[0, 1, 2], metavar='0,1,2',
-                            help="the generators' seeds (default: 0,1,2)")
+    experiment.add_argument('--seeds', type=_seeds, default=[0], metavar='0',
+                            help="the generators' seeds, in each draw (default: 0)")
     return p
 
 # %% ../nbs/90_cli.ipynb #02b4ef24
@@ -98,10 +113,10 @@ def say(line:str): # by one process of the team
     from ltnb.compute import is_main
     if is_main(): print(line, flush=True)
 
-def _split(a):
+def _split(a, subset='ldam'):
     from ltnb.compute import on_main
     from ltnb.sources import load_split
-    load = lambda: load_split(a.data, a.imbalance_factor, a.profile, download=a.download)
+    load = lambda: load_split(a.data, a.imbalance_factor, a.profile, subset, a.download)
     if a.download: on_main(lambda: bool(load()))      # one process fetches, then all read
     return load()
 
@@ -114,9 +129,10 @@ def _study(a):
     from ltnb.runs import Run
     from ltnb.report import accuracy_table, generator_table, rarest_group
     from ltnb.study import run_study, study_parts
-    split = _split(a)
-    if a.notebooks and (split.name, a.preset, a.seeds, a.generator_seeds[0]) != ('digits', 'small', [0, 1, 2], 0):
-        raise InputError('--notebooks goes with --data digits, --preset small and the default seeds, '
+    splits = [_split(a, draw) for draw in a.draws]
+    split, rows = splits[0], a.rows[0] if a.rows in (['story'], ['all']) else a.rows
+    if a.notebooks and (split.name, a.preset, a.seeds, a.generator_seeds[0], a.draws[0]) != ('fashion', 'small', [0, 1, 2], 0, 'ldam'):
+        raise InputError('--notebooks goes with --data fashion, --preset small and the default draw and seeds, '
                          'which the stage notebooks are written for')
     if a.notebooks and a.marks:
         raise InputError('--notebooks goes without --marks: the stage notebooks are about what filters do by themselves')
@@ -126,8 +142,10 @@ def _study(a):
     say(repr(split))
     if a.predict:
         run = Run(split, out, a.preset, a.seeds[0])
-        return say(forecast_text(forecast(run, study_parts(run, a.seeds, a.generator_seeds).values())))
-    results = run_study(split, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers, say)
+        wanted = study_parts(run, a.seeds, a.generator_seeds, rows, a.generators)
+        return say(forecast_text(forecast(run, wanted.values()), len(splits)))
+    results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,
+                        rows, a.generators, say)
     if a.notebooks:
         say('executing the stage notebooks')
         on_main(run_notebooks, a.notebooks, out)
@@ -151,7 +169,7 @@ def _experiment(a):
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/experiments-{a.data.partition(":")[0]}{preset}')
     for name in a.names:
-        run_experiment(name, a.data, a.preset, a.seeds, out, a.workers, say)
+        run_experiment(name, a.data, a.preset, a.seeds, a.draws, out, a.workers, say)
         say(f'{out}/experiments/{name}.json')
 
 # %% ../nbs/90_cli.ipynb #ab12dfe1

@@ -111,6 +111,8 @@ class Split:
     profile: str = 'natural'
     imbalance_factor: float = None     # n_max / n_min as asked for
     source: str = None                 # as `load_split` was given it
+    subset: str|int = 'ldam'           # which images were kept, as in `thin_out`
+    spare: ImageSet = None             # further real images, of the pool but in none of `train`, `full` and `test`
 
     def __post_init__(self):
         self.counts = self.train.counts(self.num_classes)
@@ -137,9 +139,10 @@ class Split:
         return self.full
     @cached_property
     def left_out(self) -> ImageSet:
-        "Real images of the balanced training set that the long-tailed one does not have."
-        seen = {image.numpy().tobytes() for image in self.train.images}
-        return self.balanced[torch.tensor([image.numpy().tobytes() not in seen for image in self.balanced.images])]
+        "Real images that are in neither training nor test set: what is chosen, is chosen on these."
+        pool, pixels = self.balanced + self.spare if self.spare else self.balanced, lambda image: image.numpy().tobytes()
+        seen = {*map(pixels, self.train.images), *map(pixels, self.test.images)}
+        return pool[torch.tensor([pixels(image) not in seen for image in pool.images], dtype=torch.bool)]
     @property
     def sha256(self) -> str:
         "The same split has the same hash on every machine: it is made of pixels and labels only."

@@ -16,7 +16,7 @@ from .core import InputError, load_json, save_json
 # %% ../nbs/43_folder.ipynb #5dbfe810
 LAYOUT = 2      # of the files in a folder
 MADE = ('results.json', 'report.html', 'study.json', 'generators', 'samples', 'filled', 'classifiers', 'notebooks',
-        'rows', 'experiments')
+        'rows', 'experiments', 'draws')
 
 def _delete(out):
     "Delete what a run made in `out`, and nothing else."

@@ -44,7 +44,7 @@ def _seconds_a_step(train): return min(first_steps(train, enough=5.)[0])
 
 def _generator_steps(run, recipes) -> dict: # recipe -> seconds a step; nothing is compiled for this
     split, settings = run.split, run.settings.generator
-    speed = usual_speed(default_device(), settings.channels[0], max(split.image_shape[1:]))
+    speed = usual_speed(default_device(), settings.channels[0], max(split.image_shape[1:]) // settings.patch)
     return {r: _seconds_a_step(lambda watch: train_generator(split, LOSSES[r.method](split, r), settings, speed=speed,
                                                              watch=watch)) for r in recipes}
 
@@ -57,7 +57,7 @@ def _learner_seconds(run, methods) -> dict: # method -> seconds of a training, a
     return found
 
 def _seconds_a_pass(run, net) -> float: # of one image through the U-Net
-    pipe = with_sampler(ClassConditionalPipeline(net, noise_schedule()))
+    pipe = with_sampler(ClassConditionalPipeline(net, noise_schedule(), run.settings.generator.patch))
     labels = torch.zeros(16 if default_device().type == 'cpu' else 256, dtype=torch.long)
     for _ in range(2):      # the first warms up
         start = time.perf_counter()
@@ -97,7 +97,8 @@ def forecast(run:Run,
              wanted        # parts
             ) -> dict:     # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'
     "What `make` will take here, from a few steps; samples drawn anew for those that a filter drops not counted."
-    with _as_workers_run(run.settings.generator, max(run.split.image_shape[1:])) as workers:
+    settings = run.settings.generator
+    with _as_workers_run(settings, max(run.split.image_shape[1:]) // settings.patch) as workers:
         made = on_main(_forecast, run, list(wanted))
     share = workers * team().num_processes
     return dict(made, seconds={k: v / share for k, v in made['seconds'].items()})
@@ -108,9 +109,9 @@ def _duration(seconds):
         if seconds >= 1.5 * size: return f'{seconds / size:.{0 if seconds > 10 * size else 1}f} {unit}'
     return f'{seconds:.0f} s'
 
-def forecast_text(forecast:dict) -> str:
+def forecast_text(forecast:dict, draws:int=1) -> str: # draws: runs like the one that was foretold
     "A line that says what is ahead."
-    parts, memory = forecast['seconds'], forecast['memory']
+    parts, memory = {k: draws * v for k, v in forecast['seconds'].items()}, forecast['memory']
     return (f'about {_duration(sum(parts.values()))} ahead, by a few steps measured here ('
             + ', '.join(f'{k} {_duration(v)}' for k, v in parts.items()) + '); '
-            + (f'{memory / 1e9:.1f} GB of memory, ' if memory else '') + f'{forecast["disk"] / 1e9:.2g} GB on disk')
+            + (f'{memory / 1e9:.1f} GB of memory, ' if memory else '') + f'{draws * forecast["disk"] / 1e9:.2g} GB on disk')

@@ -201,22 +201,27 @@ def inception(images:torch.Tensor, # (N, 1 or 3, H, W) uint8
                       for b in progress(images.split(batch_size), 'Inception features', unit='batch')])
 
 # %% ../nbs/08_metrics.ipynb #9eeac282
-def spread(values) -> dict: # mean, std, values
-    "Mean and standard deviation (of a sample; 0 for a single value) of figures over seeds."
+def spread(values,
+           draws:int=1 # of the long-tailed set; the values are in their order, as many of each
+          ) -> dict:   # mean, std, values; with several draws also low and high
+    """Mean and standard deviation (of a sample; 0 for a single value) of figures over draws and seeds. Draws are the
+    outer unit: the 95 % interval from low to high is Student's, of the draws' means."""
     v = torch.as_tensor(values, dtype=torch.float64)
+    interval = paired_difference(v, torch.zeros_like(v), draws) if draws > 1 else {}
     return dict(mean=v.mean().item(), std=v.std().item() if len(v) > 1 else 0.,
-                values=[round(x, 4) for x in v.tolist()])
+                values=[round(x, 4) for x in v.tolist()], **{k: interval[k] for k in ('low', 'high') if k in interval})
 
-def paired_difference(a, b # figures of two methods over the same seeds
-                     ) -> dict: # mean, 95 % interval from low to high, p; None where nothing varies
-    "How much higher `a` is than `b` seed by seed, by Student's paired t."
-    from scipy.stats import ttest_rel
-    a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (a, b))
-    mean = (a - b).mean().item()
-    if len(a) < 2 or (a - b).std() < 1e-6: return dict(mean=mean, low=None, high=None, p=None)
-    t = ttest_rel(a.numpy(), b.numpy())
+def paired_difference(a, b,       # figures of two methods over the same draws and seeds, draw by draw
+                      draws:int=1 # of the long-tailed set
+                     ) -> dict:   # mean, 95 % interval from low to high, p; None where nothing varies
+    "How much higher `a` is than `b`, by Student's paired t: draw by draw where there are several, else seed by seed."
+    from scipy.stats import ttest_1samp
+    d = torch.as_tensor(a, dtype=torch.float64) - torch.as_tensor(b, dtype=torch.float64)
+    if draws > 1: d = d.view(draws, -1).mean(1)
+    if len(d) < 2 or d.std() < 1e-6: return dict(mean=d.mean().item(), low=None, high=None, p=None)
+    t = ttest_1samp(d.numpy(), 0)
     low, high = t.confidence_interval(.95)
-    return dict(mean=mean, low=float(low), high=float(high), p=float(t.pvalue))
+    return dict(mean=d.mean().item(), low=float(low), high=float(high), p=float(t.pvalue))
 
 # %% ../nbs/08_metrics.ipynb #905db3e3
 def calibration_error(logits:torch.Tensor, # (N, num_classes)

@@ -53,10 +53,10 @@ def accuracy_table(results:dict) -> Table:
 
 # %% ../nbs/72_report.ipynb #01a503d7
 def gain_over(results:dict, name:str, base:str='ce') -> dict: # as `paired_difference` has it
-    "How much better than `base` classifier `name` is on the rarest group of classes, in points, seed by seed."
+    "How much better than `base` classifier `name` is on the rarest group of classes, in points, by draw or by seed."
     from ltnb.metrics import paired_difference
     values = lambda n: results['classifiers'][n][rarest_group(results)]['values']
-    return paired_difference(values(name), values(base))
+    return paired_difference(values(name), values(base), len(results.get('draws', [0])))
 
 def gap_recovered(results:dict, name:str): # a share; None where there is no oracle
     "Share of the gap between plain cross-entropy and the oracle on few-shot classes that classifier `name` recovers."

@@ -23,7 +23,7 @@ class DrawingCancelled(Exception): "Raised within a drawing that is given up."
 def own_pipes(pipes:dict) -> dict: # name -> pipeline
     "Pipelines over the same networks with schedulers of their own, which count the steps of one drawing at a time."
     if not pipes: raise InputError('at least one generator is needed: a dict of names and pipelines')
-    return {name: type(p)(p.unet, type(p.scheduler).from_config(p.scheduler.config)) for name, p in pipes.items()}
+    return {name: type(p)(p.unet, type(p.scheduler).from_config(p.scheduler.config), p.config.patch) for name, p in pipes.items()}
 
 # %% ../../nbs/54_widgets_drawing.ipynb #e3baa24e
 class GuidanceExplorer(Explorer):

@@ -12,7 +12,7 @@ import ipywidgets, torch
 
 from ..core import InputError, TrainingStopped, rng
 from ..data import GROUP_COLORS, Split, tail_classes
-from ..diffusion import ClassConditionalPipeline, noise_schedule, with_sampler
+from ..diffusion import ClassConditionalPipeline, noise_schedule, patch_of, with_sampler
 from ..training import Watch
 from .base import Explorer, Page, View, as_svg, draw_page, wrapped_row
 
@@ -65,7 +65,8 @@ class TrainingMonitor(Explorer, Watch):
         "`train` says what it trains, how many steps in all, and how many were done before."
         self.total, self.status, self._since = steps, 'running', (time.perf_counter(), done)
         if self.split and 'average' in parts:
-            self.pipe = with_sampler(ClassConditionalPipeline(parts['average'].module, noise_schedule()))
+            net = parts['average'].module
+            self.pipe = with_sampler(ClassConditionalPipeline(net, noise_schedule(), patch_of(net, self.split.image_shape[0])))
 
     def __call__(self, i:int, losses:torch.Tensor): # (i + 1,)
         "After each step: draw samples now and then, wait while paused, stop if asked to, and show it all."
