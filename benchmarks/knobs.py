@@ -11,7 +11,8 @@ from ltnb.cbdm import cbdm_for
 from ltnb.compute import Speed, has_bf16
 from ltnb.core import save_tensors, seeded
 from ltnb.sources import load_split
-from ltnb.diffusion import generator_settings, train_generator, unet
+from ltnb.diffusion import generator_settings, unet
+from ltnb.generators import train_generator
 
 
 def step(split, settings, speed, steps):

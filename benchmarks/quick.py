@@ -71,7 +71,8 @@ def views():
 
 def forecasting():
     "Sixty steps of a generator, foretold as `ltnb.forecast` does and taken."
-    from ltnb.diffusion import ddpm_loss, generator_settings, train_generator
+    from ltnb.diffusion import ddpm_loss, generator_settings
+    from ltnb.generators import train_generator
     from ltnb.sources import load_split
     from ltnb.training import first_steps
     split = load_split()

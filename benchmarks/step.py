@@ -11,7 +11,8 @@ from benchmarks.common import DEVICE, apart, furthest, photographs, row, seconds
 from ltnb.cbdm import cbdm_for, cbdm_loss
 from ltnb.compute import Speed, mixed_precision, usual_speed
 from ltnb.core import seeded
-from ltnb.diffusion import count_parameters, generator_settings, noise_schedule, noisy_batch, train_generator, unet
+from ltnb.diffusion import count_parameters, generator_settings, noise_schedule, noisy_batch, unet
+from ltnb.generators import train_generator
 
 PEAK = {'A100': 312e12, 'H100': 989e12, 'H200': 989e12}     # dense bfloat16 operations a second, from NVIDIA's data sheets
 

@@ -21,7 +21,8 @@ from .filtering import FILTERS
 from .folder import run_folder
 from .metrics import class_figures, mean_of, spread
 from .rebalancing import METHODS
-from .runs import Run, draws_of, filled_part, make, part, tested_figures
+from .rows import tested_figures
+from .runs import Run, draws_of, filled_part, make, part
 from .sau import STRATEGIES
 from .sources import load_split
 from .specs import AID, TAUS, Draw, Learner, Recipe, TrainingSet, run_settings
@@ -73,6 +74,7 @@ def _samples(usual):    # which samples teach best?
     return ({TrainingSet(Recipe(m), guidance=w): ways for m, ws in SAMPLES.items() for w in ws}
             | {TrainingSet(r): ways for r in recipes})
 
+# %% ../nbs/70_experiments.ipynb #04875ecb
 def _classifiers(usual):    # what would another user pick?
     mixed, aware = Learner('sau', aware=False), Learner('sau', unaware=False)
     sau = [Learner('sau', strategy=s) for s in STRATEGIES]

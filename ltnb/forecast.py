@@ -13,8 +13,8 @@ import torch
 
 from .classifiers import build
 from .compute import default_device, gains_little, on_main, team, usual_speed
-from .diffusion import (ClassConditionalPipeline, count_parameters, noise_schedule, sample, train_generator,
-                            unet, with_sampler)
+from .diffusion import ClassConditionalPipeline, count_parameters, noise_schedule, sample, unet, with_sampler
+from .generators import train_generator
 from .runs import Run, name_of, plan
 from .specs import GENERATORS, LOSSES, Learner, Recipe
 from .training import first_steps

@@ -199,6 +199,8 @@ CLASSIFIERS = {
     'sau-unaware':                (_kept, Learner('sau', aware=False)),
     'sau-unfiltered':             (_none, Learner('sau')),
     'oracle':                     (ALL_REAL, Learner())}
+
+# %% ../nbs/45_specs.ipynb #7054c82e
 # each row but the oracle again, its logits adjusted after the training: by tau = 1, as published, and by what is chosen
 CLASSIFIERS |= {f'{row}+adjusted': (what, replace(learner, tau=1.)) for row, (what, learner) in CLASSIFIERS.items()
                 if not what.full}

@@ -23,7 +23,8 @@ from .folder import run_folder
 from .forecast import forecast, forecast_text
 from .marks import is_of, load_marks
 from .report import report
-from .runs import Run, by_name, draws_of, filled_part, make, part, tested_figures
+from .rows import tested_figures
+from .runs import Run, by_name, draws_of, filled_part, make, part
 from .show import png
 from .specs import CLASSIFIERS, FILTERS_SHOWN, GENERATORS, STORY, Recipe, TrainingSet, run_settings
 
