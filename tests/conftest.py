@@ -1,17 +1,23 @@
-"Shared by all tests: one torch process, no progress bars, image folders made on the fly, and a study made once."
-import os
+"""Shared by all tests: no progress bars, one thread a process, image folders made on the fly, and studies made once.
 
-os.environ['LTNB_PROGRESS'] = '0'
-os.environ['MPLBACKEND'] = 'agg'
+Two processes of one thread each share the tests (pytest-xdist, as `make test` has it). All compute with one thread, as
+sums of floats depend on the number of threads; the processes that tests start inherit it."""
+import json
+import os
+import socket
+
+os.environ.update(LTNB_PROGRESS='0', MPLBACKEND='agg', OMP_NUM_THREADS='1')     # before torch is imported
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 SLOW = ('test_browser.py', 'test_notebooks.py', 'test_team.py')      # whole files of what takes long
+FIRST = (*SLOW, 'test_widgets.py', 'test_study.py')     # the longest, so that no process is left with one at the end
 
 
 def pytest_configure(config):   # NumPy 2 on what diffusers and matplotlib do with tensors: theirs to mend
@@ -20,9 +26,31 @@ def pytest_configure(config):   # NumPy 2 on what diffusers and matplotlib do wi
                                        "pytest -m 'not slow' leaves it out")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
         if item.path.name in SLOW: item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    import torch
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def once(tmp_path_factory):
+    """`once(name, make)`: what `make(path)` returned, as JSON has it, and the path: of the first process that asks, for
+    all. What is there is to be read only."""
+    root = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ: root = root.parent      # each process has a folder in it
+    def made(name, make):
+        path, returned = root / name, root / f'{name}.json'
+        with FileLock(root / f'{name}.lock'):
+            if not returned.exists(): returned.write_text(json.dumps(make(path)))
+        return json.loads(returned.read_text()), path
+    return made
 
 
 def make_folder(root, counts, size=8, test=8):
@@ -45,28 +73,36 @@ def folder(tmp_path):
 
 
 @pytest.fixture(scope='session')
-def bars(tmp_path_factory):
-    "The folder of the study below: to be read only."
-    return make_folder(tmp_path_factory.mktemp('data') / 'bars', (24, 12, 6))
+def bars(once):
+    "The folder of the study below."
+    return once('bars', lambda path: str(make_folder(path, (24, 12, 6))))[1]
 
 
 @pytest.fixture(scope='session')
-def study(bars, tmp_path_factory):
-    "A tiny study of the bars, made once: its results and its folder, of which a test that changes it takes a copy."
+def study(bars, once):
+    "A tiny study of the bars: its results and its folder, of which a test that changes it takes a copy."
     from ltnb.sources import load_split
     from ltnb.study import run_study
-    out = tmp_path_factory.mktemp('out') / 'study'
-    return run_study(load_split(f'folder:{bars}'), out, 'tiny', seeds=[0], say=lambda line: None), out
+    quiet = dict(seeds=[0], say=lambda line: None)
+    return once('study', lambda out: run_study(load_split(f'folder:{bars}'), out, 'tiny', **quiet))
 
 
 @pytest.fixture(scope='session')
-def digits_study(tmp_path_factory):
-    "The folder of a tiny study of the digits, made once."
-    from ltnb.sources import load_split
+def stage_study(once):
+    "The folder of a tiny study that has what the stage notebooks show; of their split."
+    from ltnb.runs import notebook_run
+    from ltnb.specs import CLASSIFIERS, GENERATORS
     from ltnb.study import run_study
-    out = tmp_path_factory.mktemp('digits') / 'study'
-    run_study(load_split('digits'), out, 'tiny', say=lambda line: None)
-    return out
+    code = ''.join(p.read_text() for p in (ROOT / 'nbs').glob('[1-4]0_*.ipynb'))
+    shown = dict(rows=[row for row in CLASSIFIERS if f"'{row}'" in code], generators=list(GENERATORS))
+    return once('stages', lambda out: run_study(notebook_run().split, out, 'tiny', say=lambda line: None, **shown))[1]
+
+
+def free_port():
+    "A port of this machine that nobody listens at."
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ Screenshots are left in tests/output."""
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,12 +11,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, free_port
 
 CHROMIUM = '/usr/bin/chromium'
 playwright = pytest.importorskip('playwright.sync_api', reason='the browser tests need playwright')
 if not Path(CHROMIUM).exists():
     pytest.skip(f'there is no {CHROMIUM}: the browser tests are skipped', allow_module_level=True)
+expect = playwright.expect
+expect.set_options(timeout=30_000)      # somebody else may have the cores for a while
 OUTPUT = Path(__file__).parent / 'output'
 TOKEN = 'tests'
 
@@ -29,7 +30,7 @@ from ltnb.filtering import DropOOD, NeighbourAgreement
 from ltnb.metrics import flat
 from ltnb.widgets import *
 
-split = load_split()
+split = load_split('digits')
 order = split.test.labels.argsort(stable=True)
 wrong = torch.where(torch.arange(600) % 5 == 4, order.roll(60), order)
 made = lambda i: ImageSet(split.test.images[i], split.test.labels[order], torch.ones(600, dtype=torch.bool))
@@ -41,30 +42,31 @@ gallery = Gallery(split, dict(ddpm=made(order), cbdm=made(wrong)), flat, judge,
                   dict(ddpm=drawn, cbdm=drawn | dict(seed=1)))'''
 GENERATORS = '''\
 from dataclasses import replace
-from ltnb.diffusion import ddpm_loss, generator_settings, train_generator
+from ltnb.diffusion import ddpm_loss, generator_settings
+from ltnb.generators import train_generator
 settings = replace(generator_settings(split, 'tiny'), steps=60)
 pipe = train_generator(split, ddpm_loss, settings)'''
 
 
 @pytest.fixture(scope='module')
-def lab(tmp_path_factory):
-    "A JupyterLab of its own: no settings of the user, notebooks copied, so that nothing is changed here."
+def lab(tmp_path_factory, stage_study):
+    """A JupyterLab of its own: no settings of the user, notebooks copied, so that nothing is changed here. Of the study
+    that the notebooks show, a generator and a classifier are missing, to be trained in the browser."""
     home = tmp_path_factory.mktemp('lab')
     shutil.copytree(ROOT / 'nbs', home / 'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    shutil.copytree(stage_study, home / 'run')
+    shutil.rmtree(home / 'run/generators/ddpm')
+    for part in 'samples/ddpm', 'classifiers/ce-0': (home / f'run/{part}.safetensors').unlink()
     for name, value in ('notification', '{"fetchNews": "false"}'), ('themes', '{"theme": "JupyterLab Light"}'):
         path = home / f'settings/@jupyterlab/apputils-extension/{name}.jupyterlab-settings'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(value)
     env = dict(os.environ, PYTHONPATH=str(ROOT), LTNB_RUN=str(home / 'run'), LTNB_SIZE='tiny', IN_TEST='1',
-               LTNB_PROGRESS='0',
                JUPYTERLAB_SETTINGS_DIR=str(home / 'settings'), JUPYTERLAB_WORKSPACES_DIR=str(home / 'workspaces'),
                IPYTHONDIR=str(home / 'ipython'),
                **{f'JUPYTER_{k}_DIR': str(home / k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')})
     env.pop('MPLBACKEND', None)
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    log = open(home / 'log', 'w')
+    port, log = free_port(), open(home / 'log', 'w')
     server = subprocess.Popen([sys.executable, '-m', 'jupyter', 'lab', '--no-browser', '--ServerApp.ip=127.0.0.1',
                                f'--ServerApp.port={port}', '--ServerApp.port_retries=0',
                                f'--IdentityProvider.token={TOKEN}', f'--ServerApp.root_dir={home}',
@@ -95,7 +97,7 @@ def open_notebook(lab, browser, path, errors):
     page.set_default_timeout(30_000)
     page.on('console', lambda m: m.type == 'error' and errors.append(m.text))
     page.on('pageerror', lambda e: errors.append(str(e)))
-    for _ in range(100):        # until the server answers
+    for _ in range(300):        # until the server answers
         try: page.goto(f'{url}/lab/tree/{path}?token={TOKEN}&reset'); break
         except playwright.Error: time.sleep(.2)
     page.locator('.jp-Notebook .jp-Cell').first.wait_for()
@@ -120,6 +122,13 @@ def run_all(page, timeout=180_000):
     page.get_by_text('| Idle').wait_for(timeout=timeout)
 
 
+def shut_down(lab, page):
+    "Close the page and end its kernel, which would keep its memory."
+    api, key = f'{lab[1]}/api/kernels', f'?token={TOKEN}'
+    for kernel in page.request.get(api + key).json(): page.request.delete(f'{api}/{kernel["id"]}{key}')
+    page.close()
+
+
 def troubles(page):
     "Error outputs and warnings that a reader would stumble over."
     return page.locator('[data-mime-type="application/vnd.jupyter.error"], '
@@ -140,7 +149,7 @@ def test_a_stage_notebook_runs_from_the_menu(lab, browser, name):
         assert errors == []
     finally:
         page.screenshot(path=OUTPUT / f'{Path(name).stem}.png')
-        page.close()
+        shut_down(lab, page)
 
 
 # ---- the widgets: one notebook, written here
@@ -169,7 +178,7 @@ def notebook(lab, browser):
     try: run_all(page)
     except playwright.Error: page.screenshot(path=OUTPUT / 'widgets.png'); raise
     yield page
-    page.close()
+    shut_down(lab, page)
 
 
 @pytest.fixture
@@ -191,10 +200,15 @@ def changes(locator, act, what='inner_text'):
     read = getattr(locator, what) if isinstance(what, str) else lambda: what(locator)
     before = read()
     act()
-    for _ in range(200):
-        if (now := read()) != before: return now
+    until(lambda: read() != before)
+    return read()
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f'not after {seconds} seconds'
         time.sleep(.05)
-    raise AssertionError(f'{before!r} stays')
 
 
 PIXELS = lambda grid: grid.evaluate("g => [...g.querySelectorAll('canvas')].map(c => c.toDataURL()).join()")
@@ -213,43 +227,45 @@ def drag(page, slider, share):
 
 
 def test_tail_browser(cell, notebook):
-    grid, info = cell.locator('.ltnb-grid').nth(0), cell.locator('.widget-html').nth(2)
-    assert 'training images' in cell.inner_text()
+    grid, info, press = cell.locator('.ltnb-grid').nth(0), cell.locator('.widget-html').nth(2), notebook.keyboard.press
+    expect(cell).to_contain_text('training images')
     item = grid.locator('.cell')
-    text = changes(info, item.nth(4).click)
-    assert 'sample 544' in text and 'the judge sees' in text and 'sample(load_generator(' in text
-    assert item.nth(4).get_attribute('aria-selected') == 'true'
-    assert 'sample 546' in changes(info, item.nth(6).dblclick)
-    for key in 'Enter', ' ': notebook.keyboard.press(key)           # to open what is selected changes nothing
-    text = changes(info, item.nth(4).click)
-    assert 'sample 544' in text and 'the sample' in cell.locator('.ltnb-grid').nth(2).inner_text()
-    assert 'sample 545' in changes(info, lambda: notebook.keyboard.press('ArrowRight'))
-    assert 'sample 553' in changes(info, lambda: notebook.keyboard.press('ArrowDown'))
+    item.nth(4).click()
+    for text in 'sample 544', 'the judge sees', 'sample(load_generator(': expect(info).to_contain_text(text)
+    expect(item.nth(4)).to_have_attribute('aria-selected', 'true')
+    item.nth(6).dblclick()
+    expect(info).to_contain_text('sample 546')
+    for key in 'Enter', ' ': press(key)         # to open what is selected changes nothing
+    item.nth(4).click()
+    expect(info).to_contain_text('sample 544')
+    expect(cell.locator('.ltnb-grid').nth(2)).to_contain_text('the sample')
+    for key, number in ('ArrowRight', 545), ('ArrowDown', 553):
+        press(key)
+        expect(info).to_contain_text(f'sample {number}')
     n = notebook.locator('.jp-Notebook .jp-Cell').count()
-    changes(info, lambda: notebook.keyboard.press('d'))
-    changes(info, lambda: notebook.keyboard.press('d'))         # not JupyterLab's d d
-    assert grid.locator('.cell.drop').count() == 2 and notebook.locator('.jp-Notebook .jp-Cell').count() == n
-    changes(info, lambda: notebook.keyboard.press('k'))
-    assert grid.locator('.cell.keep').count() == 1
+    for number in 554, 555:
+        press('d')
+        expect(info).to_contain_text(f'sample {number}')
+    expect(grid.locator('.cell.drop')).to_have_count(2)
+    assert notebook.locator('.jp-Notebook .jp-Cell').count() == n       # JupyterLab's d d deletes a cell
+    press('k')
+    expect(grid.locator('.cell.keep')).to_have_count(1)
     picture(cell, 'tail_marked')
-    changes(grid, lambda: notebook.keyboard.press('PageDown'), PIXELS)
-    assert '#588' in grid.inner_text()
-    assert '#540' in changes(grid, cell.get_by_role('button', name='◀').click)
-    by_distance = 'distance to the nearest training image'
-    captions = changes(grid, lambda: cell.get_by_label('sort by').select_option(by_distance))
-    assert '#' not in captions
-    changes(grid, lambda: cell.get_by_label('generator').select_option('side by side'), PIXELS)
-    assert 'ddpm' in grid.inner_text()
+    press('PageDown')
+    expect(grid).to_contain_text('#588')
+    cell.get_by_role('button', name='◀').click()
+    expect(grid).to_contain_text('#540')
+    cell.get_by_label('sort by').select_option('distance to the nearest training image')
+    expect(grid).not_to_contain_text('#')
+    cell.get_by_label('generator').select_option('side by side')
+    expect(grid).to_contain_text('ddpm')
     changes(grid, lambda: cell.get_by_label('kind').select_option('AID'), PIXELS)
-    heading = cell.locator('.widget-html').nth(0)
-    text = changes(heading, lambda: cell.get_by_label('class').select_option('0 · 114 · many'))
-    assert '0: 114 training images (many)' in text
+    cell.get_by_label('class').select_option('0 · 114 · many')
+    expect(cell.locator('.widget-html').nth(0)).to_contain_text('0: 114 training images (many)')
     cell.get_by_label('file').fill('my marks.json')
     cell.get_by_label('file').press('Enter')
     cell.get_by_role('button', name='Save marks').click()
-    for _ in range(100):
-        if (notebook.folder / 'my marks.json').exists(): break
-        time.sleep(.05)
+    until((notebook.folder / 'my marks.json').exists)
     from ltnb.marks import load_marks
     marks = load_marks(notebook.folder / 'my marks.json')
     assert [(m['generator'], m['keep'], m['drop']) for m in marks] == [('cbdm', [555], [553, 554])]
@@ -260,8 +276,8 @@ def test_filter_explorer(cell, notebook):
     picture(cell, 'filter')
     grid = cell.locator('.ltnb-grid').nth(0)
     before = PIXELS(grid)
-    text = changes(kept, lambda: drag(notebook, cell.locator('.widget-slider').nth(0), .2))
-    assert 'kept' in text and PIXELS(grid) != before
+    assert 'kept' in changes(kept, lambda: drag(notebook, cell.locator('.widget-slider').nth(0), .2))
+    until(lambda: PIXELS(grid) != before)
     assert cell.locator('svg[aria-label="histogram of scores"]').count() == 1
     chosen = cell.get_by_label('histogram of', exact=True)
     changes(cell.locator('svg[role="img"]').nth(0), lambda: chosen.select_option('NeighbourAgreement(k=1)'),
@@ -270,16 +286,16 @@ def test_filter_explorer(cell, notebook):
 
 def test_guidance_explorer(cell, notebook):
     info, grid = cell.locator('.widget-html', has_text='guidance'), cell.locator('.ltnb-grid')
-    playwright.expect(info).not_to_contain_text('drawn', timeout=60_000)
+    expect(info).not_to_contain_text('drawn', timeout=60_000)
     before = PIXELS(grid)
     changes(info, lambda: cell.get_by_label('class').select_option('0 · 114 · many'))
-    playwright.expect(info).not_to_contain_text('drawn', timeout=60_000)
-    assert PIXELS(grid) != before
+    until(lambda: PIXELS(grid) != before)
+    expect(info).not_to_contain_text('drawn', timeout=60_000)
     changes(info, lambda: drag(notebook, cell.locator('.widget-slider').nth(1), 1.))
     cell.get_by_role('button', name='Cancel').click()
-    playwright.expect(info).to_contain_text('50 steps')
+    expect(info).to_contain_text('50 steps')
     cell.get_by_role('button', name='Draw').click()
-    playwright.expect(info).not_to_contain_text('drawn', timeout=60_000)
+    expect(info).not_to_contain_text('drawn', timeout=60_000)
 
 
 def test_path_of_denoising(cell, notebook):
@@ -288,8 +304,9 @@ def test_path_of_denoising(cell, notebook):
     info = cell.locator('.widget-html', has_text='after step')
     assert 't = 0' in info.inner_text()
     changes(info, lambda: drag(notebook, cell.locator('.widget-slider').nth(0), .5))
-    assert PIXELS(large) != before
-    assert 'after step 3 of 20' in changes(info, film.locator('.cell').nth(2).click)
+    until(lambda: PIXELS(large) != before)
+    film.locator('.cell').nth(2).click()
+    expect(info).to_contain_text('after step 3 of 20')
 
 
 def test_monitor_of_training(cell, notebook):
@@ -297,33 +314,33 @@ def test_monitor_of_training(cell, notebook):
     assert 'not started' in info.inner_text()
     button = lambda name: cell.get_by_role('button', name=name, exact=True)
     button('Start').click()
-    playwright.expect(info).to_contain_text('steps a second', timeout=60_000)
+    expect(info).to_contain_text('steps a second', timeout=60_000)
     cell.locator('.ltnb-grid .cell').first.wait_for()
     picture(cell, 'monitor_running')
     last = notebook.locator('.jp-Notebook .jp-CodeCell').nth(len(CELLS) - 1)       # the kernel stays usable
     last.locator('.cm-content').click()
     notebook.keyboard.press('Control+Enter')
-    playwright.expect(last.locator('.jp-OutputArea')).to_contain_text('a cell to run')
+    expect(last.locator('.jp-OutputArea')).to_contain_text('a cell to run')
     button('Pause').click()
-    playwright.expect(info).to_contain_text('paused')
+    expect(info).to_contain_text('paused')
     button('Go on').click()
-    playwright.expect(info).to_contain_text('running')
+    expect(info).to_contain_text('running')
     button('Stop').click()
-    playwright.expect(info).to_contain_text('stopped')
+    expect(info).to_contain_text('stopped')
     assert (notebook.folder / 'trained.checkpoint.safetensors').exists()
     button('Go on').click()
-    playwright.expect(info).to_contain_text('finished · step 200 of 200', timeout=60_000)
+    expect(info).to_contain_text('finished · step 200 of 200', timeout=60_000)
     assert (notebook.folder / 'trained').is_dir()
 
 
 def test_compare_classifiers(cell, notebook):
     caption = cell.locator('.widget-html').nth(3)
     assert 'Click a cell' in caption.inner_text()
-    text = changes(caption, cell.locator('.ltnb-grid').nth(1).locator('.cell').last.click)
-    assert 'images of 9 that few takes for 9' in text
-    assert cell.locator('.ltnb-grid').nth(2).locator('.cell').count() == 24
+    cell.locator('.ltnb-grid').nth(1).locator('.cell').last.click()
+    expect(caption).to_contain_text('images of 9 that few takes for 9')
+    expect(cell.locator('.ltnb-grid').nth(2).locator('.cell')).to_have_count(24)
     notebook.keyboard.press('ArrowUp')
-    playwright.expect(caption).to_contain_text('images of 8 that few takes for 9')
+    expect(caption).to_contain_text('images of 8 that few takes for 9')
 
 
 def contrast(locator):
@@ -352,17 +369,18 @@ def test_dark_and_light_themes_read_well_and_a_restart_leaves_no_ghost(notebook)
             for text in notebook.locator(kind).all()[:3]: assert contrast(text) >= 4.5
     menu(notebook, 'Kernel', 'Restart Kernel and Run All Cells…')
     notebook.locator('.jp-Dialog button', has_text='Restart').click()
-    playwright.expect(cells.last.locator('.jp-InputPrompt')).to_have_text(re.compile(r'\*| '))
-    playwright.expect(cells.last.locator('.jp-InputPrompt')).to_have_text(f'[{len(CELLS)}]:', timeout=60_000)
+    expect(cells.last.locator('.jp-InputPrompt')).to_have_text(re.compile(r'\*| '))
+    expect(cells.last.locator('.jp-InputPrompt')).to_have_text(f'[{len(CELLS)}]:', timeout=60_000)
     assert troubles(notebook) == []
     tail = cells.nth(1)
-    playwright.expect(tail.locator('.ltnb-grid')).to_have_count(3)
+    expect(tail.locator('.ltnb-grid')).to_have_count(3)
     tail.scroll_into_view_if_needed()
-    for _ in range(2):          # the cell run twice: one widget, and it works
+    for n in 1, 2:              # the cell run twice: one widget, and it works
         tail.locator('.cm-content').click()
         notebook.keyboard.press('Control+Enter')
-        notebook.wait_for_timeout(1500)
-    playwright.expect(tail.locator('.ltnb-grid')).to_have_count(3)
-    second = tail.locator('.ltnb-grid').nth(0).locator('.cell').nth(1)
-    assert 'sample 541' in changes(tail.locator('.widget-html').nth(2), second.click)
+        expect(tail.locator('.jp-InputPrompt')).to_have_text(f'[{len(CELLS) + n}]:')
+        expect(tail.locator('.ltnb-grid')).to_have_count(3)
+    tail.locator('.ltnb-grid').nth(0).locator('.cell').nth(1).click()
+    expect(tail.locator('.widget-html').nth(2)).to_contain_text('sample 541')
+    expect(tail.locator('.ltnb-grid')).to_have_count(3)
     assert troubles(notebook) == [] and notebook.errors == []

@@ -27,7 +27,7 @@ def test_cbdm_loss_is_the_authors(tau, gamma):
 
 
 def test_cbdm_from_the_training_function_is_two_separate_passes():
-    split = load_split()
+    split = load_split('digits')
     settings = generator_settings(split, 'tiny')
     net = unet(split, settings)
     batch, _ = noisy_batch(split, settings, noise_schedule(), 3, 0)
@@ -42,7 +42,7 @@ def test_cbdm_from_the_training_function_is_two_separate_passes():
 
 
 def test_other_classes_are_drawn_by_the_training_prior_and_uniformly_when_fine_tuning():
-    split = load_split()
+    split = load_split('digits')
     assert torch.equal(cbdm_for(split).prior, split.prior) and cbdm_for(split, tau=2.).tau == 2
     assert torch.equal(cbdm_for(split, True).prior, torch.full((10,), .1))
     with pytest.raises(InputError, match='one shape'):

@@ -39,7 +39,7 @@ def test_five_generators_are_five_lines():
 
 
 def test_a_comparison_has_a_row_for_each_generator_and_group():
-    split = load_split()
+    split = load_split('digits')
     figures = dict(real=class_figures(split, split.test.images, split.test.labels))
     assert [r['classes'] for r in compare_table(figures)] == ['many', 'medium', 'few', 'overall']
     few, = compare_table(figures, 'few', ('recall',))
@@ -47,13 +47,13 @@ def test_a_comparison_has_a_row_for_each_generator_and_group():
 
 
 def test_a_copy_is_nearest_to_what_it_copies():
-    split = load_split()
+    split = load_split('digits')
     copies = ImageSet.generated(split.train.of_class(9).images[:3], torch.full((3,), 9))
     assert 'mean distance 0.00' in show_nearest(split, copies, 9, 3).get_title('left')
 
 
 def test_all_paths_start_from_the_same_noise():
-    split = load_split()
+    split = load_split('digits')
     net = unet(split, generator_settings(split, 'tiny')).eval()
     pipe = with_sampler(ClassConditionalPipeline(net, noise_schedule()))
     path = denoising_path(pipe, [3, 3, 9], steps=4)

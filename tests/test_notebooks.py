@@ -5,8 +5,8 @@ from nbdev.test import test_nb as run_notebook
 
 
 @pytest.mark.parametrize('name', [p.name for p in sorted((ROOT / 'nbs').glob('[0-9]*.ipynb'))])
-def test_notebook(name, digits_study, monkeypatch):
-    monkeypatch.setenv('LTNB_RUN', str(digits_study))
+def test_notebook(name, stage_study, monkeypatch):
+    monkeypatch.setenv('LTNB_RUN', str(stage_study))
     monkeypatch.setenv('LTNB_SIZE', 'tiny')
     monkeypatch.setenv('IN_TEST', '1')          # the runner sets it and leaves it set
     ok, seconds = run_notebook(ROOT / 'nbs' / name, skip_flags=('notest', 'slow', 'cuda'), basepath=ROOT)

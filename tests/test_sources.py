@@ -82,7 +82,7 @@ def test_cifar_files_are_named_when_missing_or_damaged(tmp_path):
 
 @pytest.mark.parametrize('data', ['digit', 'digits:/tmp', 'mnist', 'folder:', 'imagenet:/x', ''])
 def test_unknown_data_sets(data):
-    with pytest.raises(InputError, match='it is one of digits'): load_split(data)
+    with pytest.raises(InputError, match='it is one of'): load_split(data)
 
 
 def test_lists_such_as_imagenet_lts(tmp_path):
@@ -146,7 +146,7 @@ def test_more_than_one_mosaic(tmp_path, monkeypatch):
 @pytest.mark.parametrize('harm', ['missing', 'cut', 'flipped', 'another file', 'resplit'])
 def test_a_pack_that_cannot_be_used_is_one_line(tmp_path, harm):
     f = tmp_path / 'digits.pack'
-    pack(load_split(), f)
+    pack(load_split('digits'), f)
     data = bytearray(f.read_bytes())
     if harm == 'missing': f.unlink()
     if harm == 'cut': f.write_bytes(data[:-100])

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, free_port
 
 from ltnb.cbdm import cbdm_for
 from ltnb.core import fingerprint, load_json, load_tensors
 from ltnb.sources import load_split
-from ltnb.diffusion import generator_settings, sample, train_generator
+from ltnb.diffusion import generator_settings, sample
+from ltnb.generators import train_generator
 
 BIN = Path(sys.executable).parent
 LABELS = torch.arange(10).repeat(3)
@@ -23,18 +24,10 @@ LABELS = torch.arange(10).repeat(3)
 def settings(split): return replace(generator_settings(split, 'tiny'), augment=.12)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)        # as the processes of a team have; sums of floats depend on it
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope='module')
 def alone(tmp_path_factory):
     "A generator trained, and images drawn, by a single process."
-    split, path = load_split(), tmp_path_factory.mktemp('alone') / 'cbdm'
+    split, path = load_split('digits'), tmp_path_factory.mktemp('alone') / 'cbdm'
     pipe = train_generator(split, cbdm_for(split), settings(split), path=path)
     return pipe, sample(pipe, LABELS, batch_size=8), path
 
@@ -50,11 +43,12 @@ from ltnb.cbdm import cbdm_for
 from ltnb.compute import alone, gather, in_parallel, on_main, team
 from ltnb.core import InputError, fingerprint, save_json
 from ltnb.sources import load_split
-from ltnb.diffusion import load_generator, sample, train_generator
+from ltnb.diffusion import sample
+from ltnb.generators import load_generator, train_generator
 sys.path.insert(0, sys.argv[1])
 from test_team import LABELS, settings
 what, out = sys.argv[2], Path(sys.argv[3])
-split = load_split()
+split = load_split('digits')
 
 def train(path, watch=None):
     return train_generator(split, cbdm_for(split), settings(split), path=path, save_every=0, watch=watch)
@@ -82,9 +76,8 @@ else:
 
 
 def launch(*args):
-    env = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')} | dict(OMP_NUM_THREADS='1',
-                                                                                          LTNB_PROGRESS='0')
-    command = [BIN / 'torchrun', '--nproc-per-node=2', f'--master-port={29000 + os.getpid() % 900}', *args]
+    env = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')}
+    command = [BIN / 'torchrun', '--nproc-per-node=2', f'--master-port={free_port()}', *args]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
 
@@ -128,7 +121,7 @@ def test_two_processes_have_the_losses_of_one(together, alone):
 
 def test_one_process_goes_on_where_two_were(together, alone):
     _, out = together
-    split = load_split()
+    split = load_split('digits')
     train_generator(split, cbdm_for(split), settings(split), path=out / 'copy')
     assert losses(out / 'copy') == pytest.approx(losses(alone[2]), abs=1e-4)
     (out / 'copy').rename(out.with_name('copy'))
@@ -156,9 +149,9 @@ def test_a_study_by_accelerate_launch_is_the_study_of_one_process(tmp_path, bars
     by_one, one = study
     command = [BIN / 'accelerate', 'launch', '--multi_gpu', '--num_processes=2', '--num_machines=1',
                '--mixed_precision=no', '--dynamo_backend=no',
-               f'--main_process_port={29900 + os.getpid() % 90}', '-m', 'ltnb', 'study', '--data', f'folder:{bars}',
-               '--preset', 'tiny', '--seeds', '0', '--out']
-    env = dict(os.environ, OMP_NUM_THREADS='1', LTNB_PROGRESS='0', ACCELERATE_USE_CPU='1')
+               f'--main_process_port={free_port()}', '-m', 'ltnb', 'study', '--data', f'folder:{bars}',
+               '--preset', 'tiny', '--seeds', '0', '--rows', 'all', '--out']
+    env = dict(os.environ, ACCELERATE_USE_CPU='1')
     done = subprocess.run([*command, tmp_path / 'two'], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count('Split bars') == 1 and 'Traceback' not in done.stderr and 'Warning' not in done.stderr
@@ -186,12 +179,11 @@ def run(path):
     from test_team import settings
     from ltnb.cbdm import cbdm_for
     from ltnb.sources import load_split
-    from ltnb.diffusion import train_generator
-    split = load_split()
+    from ltnb.generators import train_generator
+    split = load_split('digits')
     train_generator(split, cbdm_for(split), settings(split), path=path)
-notebook_launcher(run, ({str(tmp_path / 'cbdm')!r},), num_processes=2, use_port='{29700 + os.getpid() % 90}')
+notebook_launcher(run, ({str(tmp_path / 'cbdm')!r},), num_processes=2, use_port='{free_port()}')
 '''
-    done = subprocess.run([sys.executable, '-c', program], env=dict(os.environ, OMP_NUM_THREADS='1', LTNB_PROGRESS='0'),
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert load_json(tmp_path / 'cbdm/training.json')['processes'] == 2

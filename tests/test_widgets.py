@@ -21,10 +21,12 @@ from ltnb.core import InputError, load_tensors, rng
 from ltnb.training import train
 from ltnb.data import ImageSet, Split
 from ltnb.sources import load_split
-from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, load_generator, sample, train_generator
+from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, sample
 from ltnb.filtering import FILTERS, Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
+from ltnb.generators import load_generator, train_generator
 from ltnb.metrics import flat
 from ltnb.marks import load_marks
+from ltnb.runs import notebook_run
 from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, TailBrowser,
                           TailCompare, TrainingMonitor, as_svg)
 
@@ -69,15 +71,9 @@ def gallery():
     return Gallery(split, dict(a=samples, b=samples), flat, judge, dict(a=about))
 
 
-@pytest.fixture
-def study(digits_study):
-    "The folder of a whole study, tiny: to be read only."
-    return digits_study
-
-
 @pytest.fixture(scope='module')
 def pipe():
-    split = load_split()
+    split = load_split('digits')
     return train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2))
 
 
@@ -235,7 +231,8 @@ def test_every_message_of_the_grid_is_handled(gallery, key, value, before, caplo
 
 
 def test_opening_a_place_selects_it_in_every_explorer(gallery, pipe):
-    c, p = TailCompare(gallery.split, dict(a=judge, b=judge)), DenoisingPath(load_split(), dict(a=pipe), steps=4)
+    c = TailCompare(gallery.split, dict(a=judge, b=judge))
+    p = DenoisingPath(load_split('digits'), dict(a=pipe), steps=4)
     send(c.open().grids[1], open=4)
     assert c.cell == ('b', c.rows[1], c.columns[1])
     send(p.open().film, open=2), send(p.view.large, open=1), send(c.view.images, mark='keep')
@@ -290,7 +287,7 @@ def test_marks_go_to_a_file_and_back(gallery, tmp_path):
 
 
 def test_the_recipe_draws_the_sample_again(pipe, tmp_path):
-    split = load_split()
+    split = load_split('digits')
     settings = replace(generator_settings(split, 'tiny'), steps=2)
     train_generator(split, settings=settings, path=tmp_path / 'generators/ddpm')
     pipe = load_generator(tmp_path / 'generators/ddpm')
@@ -303,11 +300,11 @@ def test_the_recipe_draws_the_sample_again(pipe, tmp_path):
 
 # ---- a study's folder
 
-def test_a_study_brings_the_features_of_its_cross_entropy_classifier_and_the_oracle_as_judge(study):
-    split, nets = load_split(), {}
-    g = Gallery(split, study)
+def test_a_study_brings_the_features_of_its_cross_entropy_classifier_and_the_oracle_as_judge(stage_study):
+    split, nets = notebook_run().split, {}
+    g = Gallery(split, stage_study)
     for row in 'ce', 'oracle':
-        tensors, was = load_tensors(study / f'classifiers/{row}-0.safetensors')
+        tensors, was = load_tensors(stage_study / f'classifiers/{row}-0.safetensors')
         nets[row] = build(split, ClassifierSettings(**was['about']['settings'])).eval()
         nets[row].load_state_dict(tensors)
     x = split.test.images
@@ -406,7 +403,7 @@ def test_a_band_has_two_sliders_and_a_kind_none(gallery):
 # ---- GuidanceExplorer, DenoisingPath
 
 def test_drawing_in_the_background_is_drawing(pipe):
-    split = load_split()
+    split = load_split('digits')
     e = GuidanceExplorer(split, dict(one=pipe), cls=3, n=4)
     e.steps, e.guidance = 4, 1.5
     v = e.open()
@@ -422,7 +419,7 @@ def test_drawing_in_the_background_is_drawing(pipe):
 
 
 def test_drawing_can_be_cancelled_and_another_takes_its_place(pipe):
-    e = GuidanceExplorer(load_split(), dict(one=pipe), n=16)
+    e = GuidanceExplorer(load_split('digits'), dict(one=pipe), n=16)
     v = e.open()
     for steps in 50, 49, 48, 3: e.steps = steps
     e.wait()
@@ -435,7 +432,7 @@ def test_drawing_can_be_cancelled_and_another_takes_its_place(pipe):
 
 
 def test_an_error_while_drawing_is_shown(pipe):
-    e = GuidanceExplorer(load_split(), dict(one=pipe))
+    e = GuidanceExplorer(load_split('digits'), dict(one=pipe))
     e.pipes['one'] = lambda *a, **k: 1 / 0
     v = e.open()
     e.wait()
@@ -444,7 +441,7 @@ def test_an_error_while_drawing_is_shown(pipe):
 
 
 def test_paths_are_drawn_once_and_scrubbed(pipe):
-    p = DenoisingPath(load_split(), dict(a=pipe, b=pipe), steps=6)
+    p = DenoisingPath(load_split('digits'), dict(a=pipe, b=pipe), steps=6)
     v = p.open()
     path = p.path
     v.controls['step'].value = 2
@@ -525,7 +522,7 @@ def test_a_training_stopped_while_paused_and_one_that_fails():
 
 
 def test_a_monitor_as_a_plain_watch_draws_samples_and_changes_nothing():
-    split = load_split()
+    split = load_split('digits')
     settings = replace(generator_settings(split, 'tiny'), steps=6, dropout=.1)
     m = TrainingMonitor(split=split, every=0., steps=2, n=2)
     watched, plain = train_generator(split, ddpm_loss, settings, watch=m), train_generator(split, ddpm_loss, settings)
@@ -541,7 +538,7 @@ def test_watching_is_not_training():
 # ---- TailCompare
 
 def test_comparing_classifiers():
-    split = load_split()
+    split = load_split('digits')
     right = dict(zip((x.numpy().tobytes() for x in split.test.images), split.test.labels.tolist()))
     perfect = lambda x: torch.nn.functional.one_hot(torch.tensor([right[i.numpy().tobytes()] for i in x]), 10).float()
     c = TailCompare(split, dict(perfect=perfect, zero=lambda x: torch.eye(10)[torch.zeros(len(x), dtype=torch.long)]))
