@@ -34,9 +34,20 @@ def test_accuracy_by_group_is_the_mean_over_its_classes():
     f = accuracy_figures(split, per_class)
     assert f['accuracy']['values'] == [4.5, 5.5] and f['worst']['values'] == [0, 1] and f['many']['values'] == [0, 1]
     assert f['medium']['mean'] == 3.5 and f['few']['mean'] == 8 and f['per_class'][9]['mean'] == 9.5
-    over = accuracy_over_generators(split, torch.stack([per_class, per_class + 4]))
+    over = accuracy_over_generators(split, torch.stack([per_class, per_class + 4])[None])
     assert over['accuracy']['values'] == [6.5, 7.5] and over['over_generator_seeds']['accuracy']['values'] == [5, 9]
-    assert 'over_generator_seeds' not in accuracy_over_generators(split, per_class[None])
+    assert 'over_generator_seeds' not in accuracy_over_generators(split, per_class[None, None])
+
+
+def test_accuracy_over_draws_has_their_order_and_their_interval():
+    split, per_class = load_split('digits'), torch.stack([torch.arange(10.), torch.arange(10.) + 1])
+    one = torch.stack([per_class, per_class + 4])       # (generators, classifiers, classes)
+    over = accuracy_over_generators(split, torch.stack([one, one + 20]))
+    a, g = over['accuracy'], over['over_generator_seeds']['accuracy']
+    assert a['values'] == [6.5, 7.5, 26.5, 27.5] and g['values'] == [5, 9, 25, 29]
+    for of in a, g:     # draws of means 7 and 27: 17, and t(1) at 97.5 %, 12.7062, times a standard error of 10
+        assert abs(of['low'] - (17 - 127.062)) < .01 and abs(of['high'] - (17 + 127.062)) < .01
+    assert 'low' not in accuracy_over_generators(split, one[None])['accuracy']
 
 
 def test_a_classifier_is_kept_and_another_is_refused(tmp_path):

@@ -6,7 +6,6 @@ import pytest
 
 from ltnb.cli import main
 from ltnb.sources import load_split
-from ltnb.specs import CLASSIFIERS, GENERATORS
 
 
 def status(*args, capsys):
@@ -25,27 +24,38 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, folder):
             (['study', '--data', 'digit'], 'unknown data set'),
             (['study', '--data', f'folder:{tmp_path / "empty"}'], '0 class folders'),
             (['study', '--data', f'cifar10:{tmp_path}'], 'data_batch_1 is missing'),
-            (['study', '--imbalance-factor', '.5'], 'at least 1'),
-            (['study', '--imbalance-factor', '500'], 'at most 114'),
+            (['study', '--data', 'digits', '--imbalance-factor', '.5'], 'at least 1'),
+            (['study', '--data', 'digits', '--imbalance-factor', '500'], 'at most 114'),
             (['study', '--imbalance-factor', 'x'], 'invalid float'),
-            (['study', '--preset', 'tiny', '--out', tmp_path / 'file'], 'is a file'),
-            (['study', '--preset', 'tiny', '--out', tmp_path / 'file/below'], 'cannot be made'),
-            (['study', '--preset', 'tiny', '--out', tmp_path / 'theirs'], 'of another study'),
-            (['study', '--preset', 'tiny', '--out', tmp_path / 'theirs', '--fresh'], 'deletes nothing'),
-            (['study', '--seeds', '0,0'], 'must differ'),
+            (['study', '--data', 'digits', '--preset', 'tiny', '--out', tmp_path / 'file'], 'is a file'),
+            (['study', '--data', 'digits', '--preset', 'tiny', '--out', tmp_path / 'file/below'], 'cannot be made'),
+            (['study', '--data', 'digits', '--preset', 'tiny', '--out', tmp_path / 'theirs'], 'of another study'),
+            (['study', '--data', 'digits', '--preset', 'tiny', '--out', tmp_path / 'theirs', '--fresh'],
+             'deletes nothing'),
+            (['study', '--data', 'digits', '--seeds', '0,0'], 'must differ'),
             (['study', '--preset', 'tiny', '--notebooks', 'nbs'], '--notebooks goes with'),
             (['study', '--features', 'vgg'], 'they are pixels, ce or inception'),
+            (['study', '--data', 'digits', '--rows', 'ce,gan', '--out', tmp_path / 'new'],
+             "unknown name 'gan': it is one of ce"),
+            (['study', '--data', 'digits', '--generators', 'ddpm,gan', '--out', tmp_path / 'new'],
+             'one of ddpm, cbdm, cbdm+aid'),
+            (['study', '--data', 'digits', '--draws', 'ldam,bbn'], "'ldam,bbn': draws are ldam"),
+            (['study', '--data', 'digits', '--draws', '1,2,1'], 'each once'),
+            (['study', '--data', f'folder:{folder}', '--draws', 'ldam,1', '--out', tmp_path / 'new'],
+             'its draws are all alike, as its classes are taken as they are: leave --draws out'),
+            (['experiment', 'cbdm', '--draws', ''], 'draws are ldam'),
             (['experiment', 'alchemy'], 'collapse, cbdm, samplers'),
             (['experiment', 'cbdm', '--data', f'folder:{folder}', '--out', tmp_path / 'e'], 'balanced training set'),
-            (['experiment', 'cbdm', '--preset', 'tiny', '--out', tmp_path / 'theirs'], 'of another study'),
+            (['experiment', 'cbdm', '--data', 'digits', '--preset', 'tiny', '--out', tmp_path / 'theirs'],
+             'of another study'),
             (['stydy'], 'invalid choice')]:
         code, err = status(*args, capsys=capsys)
         assert code == 2 and says in err, (args, err)
-    assert (tmp_path / 'file').read_text() == 'mine'
+    assert (tmp_path / 'file').read_text() == 'mine' and not (tmp_path / 'new').exists()
     assert (tmp_path / 'theirs/results.json').read_text() == '{"schema": 9}'
 
 
-def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch, folder, only):
+def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch, folder):
     import ltnb.core
     real = ltnb.core.to_safetensors
 
@@ -54,10 +64,8 @@ def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch, folder, only):
         raise OSError(28, 'No space left on device', str(tmp_path / 'out/samples/ddpm.safetensors'))
 
     monkeypatch.setattr(ltnb.core, 'to_safetensors', full)
-    only(GENERATORS, 'ddpm')        # no more than is needed to draw samples
-    only(CLASSIFIERS, 'ce')
-    code, err = status('study', '--data', f'folder:{folder}', '--preset', 'tiny', '--seeds', '0',
-                       '--out', tmp_path / 'out', capsys=capsys)
+    code, err = status('study', '--data', f'folder:{folder}', '--preset', 'tiny', '--seeds', '0', '--rows', 'ce',
+                       '--generators', 'ddpm', '--out', tmp_path / 'out', capsys=capsys)
     assert code == 2 and 'No space left on device' in err and 'ddpm.safetensors' in err
     assert not (tmp_path / 'out/samples/ddpm.safetensors').exists() and (tmp_path / 'out/generators/ddpm').exists()
 

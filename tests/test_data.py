@@ -43,7 +43,7 @@ def test_the_subset_is_that_of_the_fields_code():
 
 
 def test_digits():
-    split = load_split()
+    split = load_split('digits')
     assert split.counts == [114, 81, 58, 41, 30, 21, 15, 11, 7, 5]
     assert split.groups == dict(many=[0], medium=[1, 2, 3, 4, 5], few=[6, 7, 8, 9])
     images = [{x.numpy().tobytes() for x in s.images} for s in (split.train, split.full, split.test)]
@@ -59,17 +59,33 @@ def test_batches_read_each_image_once_an_epoch():
 
 
 def test_what_was_left_out_is_in_neither_training_nor_test_set():
-    split = load_split()
+    split = load_split('digits')
     seen = {x.numpy().tobytes() for s in (split.train, split.test) for x in s.images}
     left = {x.numpy().tobytes() for x in split.left_out.images}
     assert left and not left & seen and left <= {x.numpy().tobytes() for x in split.full.images}
+
+
+def test_of_a_larger_pool_the_spare_images_are_left_out_too_and_in_nothing_else():
+    splits = [load_split('fashion', subset=d) for d in ('ldam', 1)]
+    for split in splits:
+        full, spare, train, test, left = ([x.numpy().tobytes() for x in s.images]
+                                          for s in (split.full, split.spare, split.train, split.test, split.left_out))
+        assert split.counts[0] == 300 and split.full.counts(10) == [300]*10 and split.spare.counts(10) == [200]*10
+        assert not {*spare} & {*full, *train, *test} and {*train} <= {*full}
+        assert {*left} == {*full, *spare} - {*train, *test} and len(left) > 3000
+        by_image = dict(zip(full + spare, [*split.full.labels.tolist(), *split.spare.labels.tolist()]))
+        assert [by_image[x] for x in left] == split.left_out.labels.tolist()
+    a, b = splits
+    assert (a.subset, b.subset) == ('ldam', 1) and a.counts == b.counts and a.test.sha256 == b.test.sha256
+    assert len({*map(bytes, a.train.images.numpy())} & {*map(bytes, b.train.images.numpy())}) < len(a.train)
+    assert load_split('digits').spare is None
 
 
 def test_a_class_without_images_is_refused_and_the_rarest_come_last():
     x = torch.zeros(7, 3, 4, 4, dtype=torch.uint8)
     some = ImageSet(x, torch.tensor([0, 0, 0, 2, 1, 1, 1]))
     assert tail_classes(Split('x', some, some, list('abc')), 1) == [2]
-    assert Split('x', some, some, list('abc')).is_colour and not load_split().is_colour
+    assert Split('x', some, some, list('abc')).is_colour and not load_split('digits').is_colour
     with pytest.raises(InputError, match='no training image in class d'): Split('x', some, some, list('abcd'))
 
 

@@ -1,18 +1,19 @@
-"The class-conditional diffusion model: presets, samplers, the null label, and generators that are kept."
+"The class-conditional diffusion model: presets, samplers, the null label, and pixels folded into channels."
 from dataclasses import replace
 
 import pytest
 import torch
 
-from ltnb.core import InputError
+from ltnb.core import InputError, rng
 from ltnb.data import ImageSet, Split
-from ltnb.diffusion import (SAMPLERS, ddpm_loss, draw_samples, generator_settings, load_generator, noise_schedule,
-                            noisy_batch, sample, train_generator, unet, with_sampler)
+from ltnb.diffusion import (SAMPLERS, ddpm_loss, draw_samples, generator_settings, noise_schedule, noisy_batch,
+                            patch_of, predict_noise, sample, unet, with_sampler)
+from ltnb.generators import train_generator
 from ltnb.sources import load_split
 
 
 def test_the_null_label_adds_nothing_and_stays_so():
-    split = load_split()
+    split = load_split('digits')
     net = unet(split, generator_settings(split, 'tiny'))
     batch, g = noisy_batch(split, generator_settings(split, 'tiny'), noise_schedule(), 0, 0)
     batch.label = torch.full_like(batch.y, 10)
@@ -33,7 +34,7 @@ def test_presets_for_cifar_are_the_papers_networks():
 
 @pytest.fixture(scope='module')
 def pipe():
-    split = load_split()
+    split = load_split('digits')
     return train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2))
 
 
@@ -53,16 +54,34 @@ def test_images_are_the_same_in_any_batches_and_from_any_number_on(pipe):
 
 
 def test_samples_that_were_drawn_otherwise_are_refused(pipe, tmp_path):
-    split, path = load_split(), tmp_path / 's.safetensors'
+    split, path = load_split('digits'), tmp_path / 's.safetensors'
     drawn = draw_samples(pipe, split, 2, path, steps=2)
     assert drawn.synthetic.all() and drawn.sha256 == draw_samples(pipe, split, 2, path, steps=2).sha256
     with pytest.raises(InputError, match='made with another per_class, steps'):
         draw_samples(pipe, split, 1, path, steps=3)
 
 
-def test_the_augmentation_condition_leaves_no_trace_in_what_samples(tmp_path):
-    split = load_split()
-    settings = replace(generator_settings(split, 'tiny'), steps=4, augment=.5)
-    pipe = train_generator(split, settings=settings, path=tmp_path / 'g')
-    again = load_generator(tmp_path / 'g')
-    assert torch.equal(sample(pipe, torch.arange(3), steps=2), sample(again, torch.arange(3), steps=2))
+def test_folded_pixels_are_channels_to_the_network_and_pixels_to_everybody_else():
+    images = ImageSet(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.arange(2))
+    split = Split('colours', images, images, ['a', 'b'])
+    settings = generator_settings(split, 'tiny')
+    net, x = unet(split, settings).eval(), torch.randn(2, 3, 16, 16, generator=rng(0))
+    t, y = torch.tensor([5, 900]), torch.tensor([0, 2])
+    # the pixel at (i, j) of each square of colour c is channel 4 c + 2 i + j
+    folded = torch.stack([x[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], 1)
+    seen, eps = net(folded, t, class_labels=y).sample, predict_noise(net, x, t, y)
+    assert settings.patch == patch_of(net, 3) == 2 and eps.shape == x.shape
+    for c in range(3):
+        for i in (0, 1):
+            for j in (0, 1): assert torch.equal(eps[:, c, i::2, j::2], seen[:, 4*c + 2*i + j])
+    plain = unet(split, replace(settings, patch=1)).eval()
+    assert patch_of(plain, 3) == 1 and torch.equal(predict_noise(plain, x, t, y), plain(x, t, class_labels=y).sample)
+
+
+def test_images_that_cannot_be_cut_into_squares_are_refused_and_small_ones_stay_whole():
+    images = lambda side: ImageSet(torch.zeros(2, 1, side, side, dtype=torch.uint8), torch.arange(2))
+    of = lambda side: Split('x', images(side), images(side), ['a', 'b'])
+    with pytest.raises(InputError, match='images of 15×15 pixels cannot be cut into squares of 2×2'):
+        unet(of(15), replace(generator_settings(of(15), 'tiny'), patch=2))
+    for side, patch in (8, 1), (18, 1), (16, 2), (28, 2): assert generator_settings(of(side)).patch == patch
+    assert generator_settings(of(16), 'paper').patch == generator_settings(of(16), 'budget').patch == 1

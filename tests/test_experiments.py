@@ -5,15 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
+import torch
 from conftest import ROOT
 
-from ltnb.experiments import EXPERIMENTS, run_experiment, training_set_figures
+from ltnb.experiments import CLASSIFIER_SEEDS, EXPERIMENTS, run_experiment, training_set_figures
 from ltnb.runs import Run
 from ltnb.sources import load_split
-from ltnb.specs import Draw, Learner, Recipe, TrainingSet, run_settings
+from ltnb.specs import TAUS, Draw, Learner, Recipe, TrainingSet, run_settings
 
 
 def test_a_data_set_without_rare_classes_divides_by_no_zero(tmp_path):
@@ -32,15 +33,23 @@ def test_rows_of_generators_and_of_classifiers(tmp_path, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, 'collapse', lambda usual: {Recipe('ddpm'): [usual, replace(usual, guidance=1.)]})
     monkeypatch.setitem(EXPERIMENTS, 'ladder', lambda usual: {TrainingSet(): [Learner()]})
     monkeypatch.setattr('ltnb.experiments.CLASSIFIER_SEEDS', (0, 1))
-    go = lambda name: run_experiment(name, preset='tiny', seeds=[0], out=tmp_path, workers=1, say=lambda line: None)
+    go = lambda name: run_experiment(name, 'digits', 'tiny', draws=['ldam', 1], out=tmp_path, workers=1,
+                                     say=lambda line: None)
     result = go('collapse')
-    assert [(r['method'], r['guidance'], r['seed'], r['train_steps']) for r in result['rows']] == [
-        ('ddpm', 0., 0, 40), ('ddpm', 1., 0, 40)]
+    assert [(r['method'], r['guidance'], r['seed'], r['draw'], r['train_steps']) for r in result['rows']] == [
+        ('ddpm', w, 0, draw, 40) for draw in ('ldam', 1) for w in (0., 1.)]
+    assert result['draws'] == ['ldam', 1] and (tmp_path / 'draws/1/generators/ddpm').is_dir()
     assert all(set(r['figures']) == {'overall', 'many', 'medium', 'few'} for r in result['rows'])
     row, = go('ladder')['rows']
     assert (row['training_set'], row['learner'], row['recipe'], row['made']) == ('real', 'ce', None, None)
-    assert len(row['few_runs']) == 1 and len(row['few_runs'][0]) == len(row['accuracy']['values']) == 2
-    assert row['validation']['mean'] > 0 and row['validation_few'] is not None
+    # draws, generators, classifiers
+    assert len(row['few_runs']) == 2 and all(len(g) == 1 and len(g[0]) == 2 for g in row['few_runs'])
+    assert sum(row['few_runs'], []) == [pytest.approx(row['few']['values'][i:i + 2], abs=1e-3) for i in (0, 2)]
+    assert row['validation']['mean'] > 0 and len(row['validation_few']['values']) == 4
+    curve = row['curve']
+    assert curve['tau'] == TAUS and len(curve['test']['few']) == len(curve['left_out']['all']) == len(TAUS)
+    assert curve['test']['few'][0] == pytest.approx(row['few']['mean'], abs=1e-3)
+    assert curve['left_out']['all'][0] == pytest.approx(row['validation']['mean'], abs=1e-3)
     for name in 'collapse', 'ladder':
         path = tmp_path / f'experiments/{name}.json'
         kept = path.read_text(), {p: p.stat().st_mtime_ns for p in (tmp_path / 'rows').iterdir()}
@@ -53,7 +62,7 @@ from ltnb import experiments as e
 from ltnb.specs import Recipe
 if __name__ == "__main__":
     e.EXPERIMENTS["collapse"] = lambda usual: {Recipe(m): [usual] for m in ("ddpm", "cbdm")}
-    e.run_experiment("collapse", preset="tiny", seeds=[0, 1], out=OUT, workers=2)
+    e.run_experiment("collapse", "digits", "tiny", seeds=[0, 1], draws=["ldam"], out=OUT, workers=2)
 '''
 
 
@@ -72,22 +81,47 @@ def test_an_experiment_killed_in_the_middle_goes_on_and_leaves_no_worker_behind(
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert workers and not alive
     made = {f: f.stat().st_mtime_ns for f in (out / 'generators').glob('*@*/training.json')}
-    result = run_experiment('collapse', preset='tiny', seeds=[0, 1], out=out, workers=1, say=lambda line: None)
+    result = run_experiment('collapse', 'digits', 'tiny', seeds=[0, 1], draws=['ldam'], out=out, workers=1,
+                            say=lambda line: None)
     assert [(r['method'], r['seed']) for r in result['rows']] == [('ddpm', 0), ('ddpm', 1), ('cbdm', 0), ('cbdm', 1)]
     assert all(f.stat().st_mtime_ns == t for f, t in made.items())
     assert json.loads((out / 'experiments/collapse.json').read_text()) == json.loads(json.dumps(result))
 
 
+def lacking(recorded, table):
+    "What rows of a table a record lacks, or has beside them, or has not of every draw and seed."
+    draws, seeds = recorded['draws'], recorded['seeds']
+    if isinstance(next(iter(table)), Recipe):       # a row each draw and seed
+        asked = [(what.name, way.name, s, d) for what, ways in table.items() for way in ways for s in seeds for d in draws]
+        of = lambda r, kind: kind(**{f.name: r[f.name] for f in fields(kind)}).name
+        there = [(of(r, Recipe), of(r, Draw), r['seed'], r['draw']) for r in recorded['rows']
+                 if r['figures']['few']['recall'] is not None]
+    else:                                           # a row over all of them
+        runs = {what.name: (len(draws), len(seeds) if what.recipe else 1, len(CLASSIFIER_SEEDS)) for what in table}
+        asked = [(what.name, way.name, runs[what.name]) for what, ways in table.items() for way in ways]
+        there = [(r['training_set'], r['learner'], torch.tensor(r['few_runs']).shape[:3]) for r in recorded['rows']]
+    return set(asked) ^ set(there)
+
+
 def test_recorded_experiments_have_every_row():
+    "Of those with draws: older ones stay to be read."
     for name, plan in EXPERIMENTS.items():
-        recorded = json.loads((ROOT / f'nbs/recorded/{name}.json').read_text())
-        assert len(recorded['seeds']) >= 3
-        of_classifiers = any(isinstance(what, TrainingSet) for what in plan(Draw()))
-        asked = [(what.name, way.name) for what, ways in plan(Draw()).items() for way in ways]
-        if of_classifiers:      # one row over all seeds
-            assert [(r['training_set'], r['learner']) for r in recorded['rows']] == asked, name
-            assert all(len(r['few_runs']) == (3 if r['recipe'] else 1) and len(r['few_runs'][0]) == 5
-                       for r in recorded['rows'])
-        else:
-            assert len(recorded['rows']) == len(asked) * len(recorded['seeds']), name
-            assert all(row['figures']['few']['recall'] is not None for row in recorded['rows'])
+        path = ROOT / f'nbs/recorded/{name}.json'
+        recorded = json.loads(path.read_text()) if path.exists() else {}
+        if 'draws' in recorded:
+            lacks = lacking(recorded, plan(Draw()))
+            assert not lacks and len(recorded['draws']) >= 3, f'{path.name}: {lacks or recorded["draws"]}'
+
+
+def test_a_record_that_lacks_a_row_is_seen():
+    usual, table = Draw(), {Recipe('ddpm'): [Draw(), Draw(guidance=1.)]}
+    row = dict(asdict(Recipe('ddpm')), **asdict(usual), seed=0, figures=dict(few=dict(recall=.5)))
+    rows = [dict(row, draw=d, guidance=w) for d in ('ldam', 1) for w in (0., 1.)]
+    recorded = dict(draws=['ldam', 1], seeds=[0], rows=rows)
+    assert not lacking(recorded, table)
+    assert lacking(dict(recorded, rows=recorded['rows'][:3]), table) == {('ddpm', Draw(guidance=1.).name, 0, 1)}
+    row = dict(training_set='real', learner='ce', few_runs=[[[1., 2., 3.]]]*2)
+    table = {TrainingSet(): [Learner()]}
+    assert not lacking(dict(recorded, rows=[row]), table)
+    for wrong in [], [dict(row, learner='la')], [dict(row, few_runs=row['few_runs'][:1])]:
+        assert lacking(dict(recorded, rows=wrong), table)

@@ -120,7 +120,7 @@ def test_inception_features_and_what_to_do_without_the_weights(monkeypatch, tmp_
 
 
 def test_groups_can_be_another_splits():
-    split, other = load_split(), load_split(imbalance_factor=2)
+    split, other = load_split('digits'), load_split('digits', 2)
     f = class_figures(other, split.test.images, split.test.labels, groups=split.groups)
     assert f['few']['n_real'] == 240
     assert class_figures(other, split.test.images[:50], split.test.labels[:50])['few']['recall'] is None
@@ -135,6 +135,17 @@ def test_an_interval_is_of_the_mean_over_classes():
 def test_spread():
     assert spread([1., 3.]) == dict(mean=2., std=math.sqrt(2), values=[1., 3.])
     assert spread([5.])['std'] == 0
+
+
+def test_the_interval_over_draws_is_that_of_their_means():
+    # means of the draws 2, 4, 9: mean 5, standard error sqrt(13/3), t(2) at 97.5 % is 4.3027
+    s = spread([1., 3., 4., 4., 10., 8.], draws=3)
+    assert s['mean'] == 5 and s['values'] == [1, 3, 4, 4, 10, 8]
+    for k, sign in ('low', -1), ('high', 1): assert abs(s[k] - 5 - sign * 4.3027 * (13 / 3)**.5) < 1e-3
+    assert s['std'] == pytest.approx(np.std([1, 3, 4, 4, 10, 8], ddof=1))
+    assert spread([2., 2., 2., 2.], draws=2)['low'] is None     # nothing varies
+    d, by_seed = (paired_difference([1., 3., 4., 4., 10., 8.], [0.]*6, n) for n in (3, 1))
+    assert (d['low'], d['high']) == (s['low'], s['high']) and d['p'] > by_seed['p']
 
 
 def test_a_paired_difference_is_students():

@@ -72,6 +72,30 @@ def test_changed_figures_change_the_tables(results):
     assert gain_table(results) != gain_table(RECORDED)
 
 
+def test_draws_are_said_and_a_gain_is_over_them(results):
+    assert '600 test images; 1 draw of the long tail, 5 classifier seeds, 3 generator seeds' in words(report(results))
+    assert 'paired t-test over classifier seeds' in words(report(results))
+    results |= dict(draws=['ldam', 1, 2], seeds=[0, 1])
+    results['classifiers'] = {row: results['classifiers'][row] for row in ('ce', 'sau')}
+    for row, values in dict(ce=[0.]*6, sau=[1., 3., 4., 4., 10., 8.]).items():
+        results['classifiers'][row]['few']['values'] = values
+    gain = gain_over(results, 'sau')        # means of the draws 2, 4, 9: t(2) at 97.5 % is 4.3027
+    assert gain['mean'] == 5 and gain['high'] == pytest.approx(5 + 4.3027 * (13 / 3)**.5, abs=1e-3)
+    text = words(report(results))
+    assert '3 draws of the long tail, 2 classifier seeds' in text and 'paired t-test over draws' in text
+    assert "draws: ['ldam', 1, 2]".replace("'", '"') in text
+
+
+def test_of_a_chosen_tau_the_table_has_both_figures(results):
+    assert 'tau' not in accuracy_table(results)[0]
+    for group in 'few', 'accuracy':
+        s = results['classifiers']['sau'][group]
+        results['classifiers']['sau'][group] = dict(s, mean=90., chosen=dict(tau=1.25, rho=.1), published=s)
+    row, = (row for row in accuracy_table(results) if row['classifier'] == 'sau')
+    was, = (row for row in accuracy_table(RECORDED) if row['classifier'] == 'sau')
+    assert row['tau'] == '1.25' and row['few, published'] == was['few'] != row['few'] and row['few'].startswith('90.0 ± ')
+
+
 @pytest.mark.parametrize('counts, group', [([114, 19], 'few'), ([114, 20], 'medium'), ([102, 101], 'many')])
 def test_the_rarest_group_is_that_of_the_smallest_class(counts, group):
     assert rarest_group(dict(dataset=dict(train_counts=counts, test_counts=[9] * len(counts)))) == group

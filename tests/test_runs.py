@@ -1,4 +1,5 @@
 "The graph of parts: each is made once, when what it needs is there, and kept under its name."
+import shutil
 from dataclasses import replace
 from graphlib import TopologicalSorter
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from ltnb.core import InputError
+from ltnb.diffusion import samples_about
 from ltnb.experiments import EXPERIMENTS, training_set_figures
 from ltnb.filtering import FILTERS, NeighbourAgreement
 from ltnb.runs import Run, by_name, make, name_of, notebook_run, part, plan
@@ -39,14 +41,15 @@ def whole(run, wanted):
 
 @pytest.mark.parametrize('preset', ['small', 'paper'])
 def test_rows_that_go_on_from_another_are_made_after_it_and_saus_network_has_a_baseline(preset, tmp_path):
-    run = Run(load_split(), tmp_path, preset)
+    run = Run(load_split('digits'), tmp_path, preset)
     parts = study_parts(run, [0, 1], [0, 1])
     graph = whole(run, list(parts.values()))
-    for row, first in {'crt': 'ce', 'ce+adjusted': 'ce', 'crt+cbdm+filter+weight': 'ce+cbdm+filter+weight',
-                       'sau+adjusted': 'sau'}.items():
-        g = 1 if CLASSIFIERS[row][0].recipe else None
-        assert (Run.trained, *CLASSIFIERS[first], g, 1) in graph[(Run.trained, *CLASSIFIERS[row], g, 1)]
-        assert graph[parts[row, g, 1]] == [(Run.trained, *CLASSIFIERS[row], g, 1)]
+    trained = lambda row: (Run.trained, *CLASSIFIERS[row], 1 if CLASSIFIERS[row][0].recipe else None, 1)
+    for row, first in {'crt': 'ce', 'crt+cbdm+filter+weight': 'ce+cbdm+filter+weight'}.items():
+        assert trained(first) in graph[trained(row)]
+    for row in study_rows(run):     # one with adjusted logits is the classifier of the other, tested once more
+        assert graph[parts[(row, *trained(row)[3:])]] == [trained(row.removesuffix('+adjusted'))]
+    assert not any(f is Run.trained and key[1].tau for f, *key in graph)
     assert ('ce-wide' in study_rows(run)) == (('ce-wide', None, 0) in parts) == (preset == 'paper')
     of = lambda row: run.settings.of_learner(CLASSIFIERS[row][1])[1]
     assert of('ce-wide') == of('sau') and (of('ce') == of('sau')) == (preset == 'small')
@@ -55,13 +58,13 @@ def test_rows_that_go_on_from_another_are_made_after_it_and_saus_network_has_a_b
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_all_that_experiments_need_is_planned(name, tmp_path):
-    run, wanted = Run(load_split(), tmp_path, 'tiny'), []
+    run, wanted = Run(load_split('digits'), tmp_path, 'tiny'), []
     for what, ways in EXPERIMENTS[name](Draw()).items():
         if isinstance(what, Recipe): wanted += [(Run.drawn_figures, what, 0, way) for way in ways]
         else:
             g = 0 if what.recipe else None
             wanted += [(training_set_figures, what, g)] * bool(what.recipe)
-            wanted += [(f, what, way, g, 0) for f in (Run.accuracy, Run.validated) for way in ways]
+            wanted += [(Run.tested, what, way, g, 0) for way in ways]
     graph = whole(run, wanted)
     recipes = {getattr(what, 'recipe', what) for what in EXPERIMENTS[name](Draw())} - {None}
     assert {key[0] for f, *key in graph if f is Run.generator} >= recipes
@@ -70,7 +73,7 @@ def test_all_that_experiments_need_is_planned(name, tmp_path):
 
 
 def test_a_fine_tuned_generator_needs_its_base_and_one_with_aid_the_judge(tmp_path):
-    run = Run(load_split(), tmp_path, 'tiny')
+    run = Run(load_split('digits'), tmp_path, 'tiny')
     tuned = Recipe(prior='uniform', fine_tuned=True)
     assert whole(run, [(Run.generator, tuned, 3)])[Run.generator, tuned, 3] == [(Run.generator, Recipe('ddpm'), 3)]
     aid = Recipe(aid=.1)
@@ -95,7 +98,7 @@ def above(run, x):
 
 def test_a_part_wanted_twice_is_made_once_and_after_what_it_needs(tmp_path):
     MADE.clear()
-    run, done = Run(load_split(), tmp_path, 'tiny'), []
+    run, done = Run(load_split('digits'), tmp_path, 'tiny'), []
     wanted = [(above, 1), (base, 1), (above, 1), (above, 2)]
     whole(run, wanted)
     assert make(run, wanted, 1, on_done=lambda p, seconds: done.append(p)) == {
@@ -143,8 +146,10 @@ def test_where_the_balanced_set_is_not_known_one_line_says_so(run, tmp_path):
     alone = Run(replace(run.split, full=None), tmp_path, 'tiny')
     for ask in (lambda: alone.training_set('oracle'), lambda: alone.score('oracle'),
                 lambda: alone.filter_of(TrainingSet(Recipe(), 'oracle')),
-                lambda: alone.validated(REAL, Learner(), None, 0)):
+                lambda: alone.split.left_out):
         with pytest.raises(InputError, match='balanced set is not known'): ask()
+    tested = run.tested(REAL, Learner(tau=1.), None, 0)
+    assert set(tested) == {'rho', 'published', 'test'} and tested['rho'] == 0     # nothing can be chosen
 
 
 def test_a_generator_that_knows_only_some_classes_is_not_measured_on_all(run):
@@ -167,12 +172,38 @@ def test_only_few_fills_up_the_rarest_classes(run):
 
 
 def test_a_generator_may_see_less_of_the_head_or_another_tail():
-    run = Run(load_split(), 'nowhere', 'tiny')
+    run = Run(load_split('digits'), 'nowhere', 'tiny')
     assert run.split_of(Recipe()) is run.split and run.split_of(Recipe(imbalance_factor=5.)).counts[9] == 22
     assert run.split_of(Recipe(head=.5)).counts == [57, 40, 29, 20, 15, 10, 15, 11, 7, 5]
     none = run.split_of(Recipe(head=0.))
     assert none.class_names == ['6', '7', '8', '9'] and none.counts == [15, 11, 7, 5]
     assert torch.equal(none.train.of_class(3).images, run.split.train.of_class(9).images)
+
+
+def test_a_shift_reaches_the_training_and_makes_another_generator(tmp_path):
+    run = Run(load_split('digits'), tmp_path, 'tiny')
+    run.settings = replace(run.settings, generator=replace(run.settings.generator, steps=2))
+    plain, shifted = (run.generator(Recipe('ddpm', shift=s)) for s in (0., .5))
+    assert [p.training['settings']['shift'] for p in (plain, shifted)] == [0, .5]
+    assert not torch.equal(plain.unet.conv_out.weight, shifted.unet.conv_out.weight)
+    assert {p.name for p in (tmp_path / 'generators').iterdir()} == {'ddpm', 'ddpm-shift0.5'}
+    assert run.generator('ddpm').training['settings']['shift'] == 0     # loaded
+
+
+def test_guidance_of_a_training_set_reaches_its_samples_which_have_a_file_of_their_own(run, tmp_path):
+    for part in 'generators', 'classifiers', 'samples', 'filled':
+        shutil.copytree(run.out / part, tmp_path / part)
+    mine, usual, guided = (Run(run.split, tmp_path, 'tiny'), TrainingSet(Recipe('ddpm')),
+                           TrainingSet(Recipe('ddpm'), guidance=1.5))
+    graph = whole(mine, [(Run.filled, guided, 0)])
+    assert (Run.samples, Recipe('ddpm'), 0, 1.5) in graph and (Run.samples, Recipe('ddpm'), 0) not in graph
+    a, b = (mine.training_set(what, 0) for what in (usual, guided))
+    assert torch.equal(a.labels, b.labels) and not torch.equal(a.images, b.images)
+    drawn = [samples_about(tmp_path / f'samples/{name}.safetensors')['guidance'] for name in ('ddpm', 'ddpm+w1.5')]
+    assert drawn == [0, 1.5] and mine.samples_file('ddpm', 2, 1.5).name == 'ddpm+w1.5@2.safetensors'
+    assert (tmp_path / 'filled/ddpm+none+w1.5.safetensors').exists()
+    assert torch.equal(mine.samples('ddpm', guidance=1.5).images[:2], mine.images('ddpm', torch.zeros(2, dtype=int),
+                                                                               draw=mine.draw(Recipe('ddpm'), 1.5)))
 
 
 def test_parts_have_names_and_an_unknown_name_is_refused(run):
@@ -188,7 +219,7 @@ def test_parts_have_names_and_an_unknown_name_is_refused(run):
 def test_what_a_study_made_is_there_for_notebooks(run, monkeypatch):
     def refuse(*args, **kwargs): raise AssertionError('something was trained')
     for name in 'generators', 'classifiers': assert list((run.out / name).iterdir())
-    monkeypatch.setattr('ltnb.diffusion.train', refuse)
+    monkeypatch.setattr('ltnb.generators.train', refuse)
     monkeypatch.setattr('ltnb.classifiers.train', refuse)
     monkeypatch.setenv('LTNB_RUN', str(run.out))
     monkeypatch.setenv('LTNB_SIZE', 'tiny')

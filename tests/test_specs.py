@@ -13,7 +13,7 @@ from ltnb.experiments import EXPERIMENTS
 from ltnb.filtering import FILTERS
 from ltnb.rebalancing import METHODS
 from ltnb.sources import load_split
-from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, PRESETS, Draw, Learner, Recipe,
+from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, PRESETS, STORY, TAUS, Draw, Learner, Recipe,
                         TrainingSet, run_settings)
 
 
@@ -30,14 +30,14 @@ def test_guidance_is_the_papers_and_sizes_are_those_of_the_parts(photographs):
         assert settings.generator == generator_settings(photographs, size) and settings.preset == size
         assert settings.classifier == classifier_settings(photographs, size)
     assert run_settings(photographs).metrics.features == 'ce'
-    assert run_settings(load_split()).metrics.features == 'pixels'
+    assert run_settings(load_split('digits')).metrics.features == 'pixels'
     assert run_settings(photographs, features='inception').metrics.features == 'inception'
     for wrong in dict(preset='huge'), dict(features='vgg'):
         with pytest.raises(InputError, match='unknown'): run_settings(photographs, **wrong)
 
 
 def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys():
-    split = load_split()
+    split = load_split('digits')
     small = run_settings(split, 'small')
     assert small.of_learner(Learner('sau')) == (Learner('sau'), classifier_settings(split, 'small'))
     images = torch.zeros(len(split.train), 3, 32, 32, dtype=torch.uint8)
@@ -52,12 +52,13 @@ def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys()
 
 @pytest.mark.parametrize('usual, others', [
     (Recipe(), dict(method='ddpm', tau=2., prior='uniform', imbalance_factor=5., length=2., fine_tuned=True, aid=.1,
-                    aid_bound=10., head=.5)),
+                    aid_bound=10., head=.5, shift=.5)),
     (Draw(), dict(sampler='ddim', sampling_steps=10, guidance=.5)),
-    (TrainingSet(Recipe()), dict(recipe=Recipe('ddpm'), filter='diffult', target=2., only_few=True, wrong=.2)),
+    (TrainingSet(Recipe()), dict(recipe=Recipe('ddpm'), filter='diffult', target=2., only_few=True, wrong=.2,
+                                guidance=-.25)),
     (TrainingSet(), dict(full=True)),
     (Learner(), dict(method='la', omega=.3, strategy='drop', temperature=.2, hidden=8, dim=8, unaware=False,
-                     aware=False, prototypes=False, tau=.5, like_sau=True))],
+                     aware=False, prototypes=False, tau=.5, like_sau=True, exact=False, clean_norm=True, rho=.1))],
     ids=['Recipe', 'Draw', 'TrainingSet', 'TrainingSet without a generator', 'Learner'])
 def test_what_differs_has_another_name_and_names_are_files(usual, others):
     changed = [replace(usual, **{k: v}) for k, v in others.items()]
@@ -81,9 +82,18 @@ def test_names_are_unique_and_known_among_all_that_is_ever_made():
 
 
 def test_what_a_learner_goes_on_from():
-    assert {row: way.first for row, (_, way) in CLASSIFIERS.items() if way.first} == {
-        'crt': Learner(), 'ce+adjusted': Learner(), 'crt+cbdm+filter+weight': Learner(omega=.3),
-        'sau+adjusted': Learner('sau')}
+    assert {row: way.first for row, (_, way) in CLASSIFIERS.items() if way.first and not way.tau} == {
+        'crt': Learner(), 'crt+cbdm+filter+weight': Learner(omega=.3)}
     assert Recipe(fine_tuned=True, imbalance_factor=5.).base == Recipe('ddpm', imbalance_factor=5.)
-    assert set(asdict(run_settings(load_split()))) >= {'preset', 'generator', 'classifier', 'sau', 'sampling',
-                                                       'metrics'}
+    assert set(asdict(run_settings(load_split('digits')))) >= {'preset', 'generator', 'classifier', 'sau', 'sampling',
+                                                               'metrics'}
+
+
+def test_every_row_but_the_oracle_can_be_had_with_its_logits_adjusted():
+    plain = {row for row, (_, way) in CLASSIFIERS.items() if not way.tau}
+    assert {f'{row}+adjusted' for row in plain - {'oracle'}} == set(CLASSIFIERS) - plain
+    for row in plain - {'oracle'}:
+        (what, way), (_, other) = CLASSIFIERS[row], CLASSIFIERS[f'{row}+adjusted']
+        assert CLASSIFIERS[f'{row}+adjusted'] == (what, replace(way, tau=1.)) and other.first == way
+    assert 0. in TAUS and 1. in TAUS and list(TAUS) == sorted(TAUS)     # as trained, and as published
+    assert set(STORY) <= set(CLASSIFIERS) and {row + '+adjusted' for row in ('ce', 'ce+cbdm', 'sau')} <= set(STORY)

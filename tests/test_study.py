@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import make_folder
 
-from ltnb.classifiers import CrossEntropy
+from ltnb.classifiers import CrossEntropy, class_accuracy
 from ltnb.cli import main
 from ltnb.core import InputError, load_tensors
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss
@@ -19,9 +19,11 @@ from ltnb.filtering import FILTERS, Filter
 from ltnb.marks import save_marks
 from ltnb.rebalancing import METHODS
 from ltnb.report import report
+from ltnb.runs import Run
 from ltnb.sources import load_split
-from ltnb.specs import CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, Learner, Recipe, TrainingSet
-from ltnb.study import generator_figures, run_study
+from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, STORY, TAUS, Learner, Recipe,
+                        TrainingSet)
+from ltnb.study import generator_figures, run_study, study_generators, study_rows
 
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency',
@@ -60,10 +62,8 @@ def check_contract(r):
         assert len(c['per_class']) == C and isinstance(c['training_set'], str)
         for s in [c[k] for k in ('accuracy', 'many', 'medium', 'few')] + c['per_class']:
             if s is None: continue
-            assert len(s['values']) == len(r['seeds']) and all(0 <= v <= 100 for v in s['values'])
+            assert len(s['values']) == len(r['draws']) * len(r['seeds']) and all(0 <= v <= 100 for v in s['values'])
             assert abs(s['mean'] - sum(s['values']) / len(s['values'])) < 1e-3
-    assert set(r['generators']) >= {'ddpm', 'cbdm'}
-    assert set(r['classifiers']) >= {'ce', 'ce+ddpm', 'ce+cbdm', 'ce+cbdm+filter', 'ce+cbdm+filter+weight', 'sau'}
 
 
 def test_a_study_keeps_the_contract(study):
@@ -71,6 +71,8 @@ def test_a_study_keeps_the_contract(study):
     on_disk = json.loads((out / 'results.json').read_text())
     assert on_disk == json.loads(json.dumps(results))
     check_contract(on_disk)
+    assert set(on_disk['generators']) >= {'ddpm', 'cbdm'}
+    assert set(on_disk['classifiers']) >= {'ce', 'ce+ddpm', 'ce+cbdm', 'ce+cbdm+filter', 'ce+cbdm+filter+weight', 'sau'}
     # no balanced set is known
     assert 'oracle' not in on_disk['classifiers']
     assert on_disk['generators']['cbdm']['overall']['class_consistency'] is None
@@ -128,7 +130,7 @@ def test_killed_in_the_middle_a_study_goes_on_to_the_same_figures(study, bars, t
     results, _ = study
     out = tmp_path / 'killed'
     command = [sys.executable, '-m', 'ltnb', 'study', '--data', f'folder:{bars}', '--preset', 'tiny', '--seeds', '0',
-               '--out', str(out)]
+               '--rows', 'all', '--out', str(out)]
     p = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while p.poll() is None and not (out / 'classifiers/ce+ddpm-0.safetensors').exists(): time.sleep(.01)
     assert p.poll() is None, 'the study ended before it could be killed'
@@ -178,6 +180,51 @@ def test_one_more_row_of_each_table_is_a_loss_a_filter_and_a_learner_more(folder
     assert mine['accuracy']['mean'] > 0 and '<td>mine</td>' in (tmp_path / 'out/report.html').read_text()
     training = json.loads((tmp_path / 'out/generators/mine/training.json').read_text())
     assert training['loss'] == dict(name='twice')
+
+
+def test_draws_are_the_outer_unit_and_each_has_its_part_of_the_folder(tmp_path, monkeypatch):
+    splits, out = [load_split('digits', subset=d) for d in ('ldam', 1)], tmp_path / 'out'
+    go = lambda: run_study(splits, out, 'tiny', seeds=[0, 1], rows=['ce', 'ce+ddpm+adjusted'], say=lambda line: None)
+    r = go()
+    check_contract(r)
+    assert r['draws'] == ['ldam', 1] and r['splits_sha256'] == [s.sha256 for s in splits]
+    assert list(r['classifiers']) == ['ce', 'ce+ddpm+adjusted'] and list(r['generators']) == ['ddpm']
+    runs = [Run(s, out / where, 'tiny') for s, where in zip(splits, ('', 'draws/1'))]
+    values = [class_accuracy(run.classifier('ce', seed), run.split.test, 10).mean().item()
+              for run in runs for seed in (0, 1)]
+    of, (a, b) = r['classifiers']['ce']['accuracy'], (sum(values[:2]) / 2, sum(values[2:]) / 2)
+    assert of['values'] == pytest.approx(values, abs=1e-3) and len(set(values)) == 4
+    for k, sign in ('low', -1), ('high', 1):    # t(1) at 97.5 % is 12.7062
+        assert of[k] == pytest.approx((a + b + sign * 12.7062 * abs(a - b)) / 2, abs=.01)
+    adjusted = r['classifiers']['ce+ddpm+adjusted']['few']
+    assert adjusted['chosen']['tau'] in TAUS and len(adjusted['published']['values']) == 4
+    assert r['generators']['ddpm']['spread']['overall']['recall'] is not None       # over draws
+    for name in 'generators/ddpm', 'samples/ddpm.safetensors', 'classifiers/ce-1.safetensors':
+        assert (out / name).exists() and (out / 'draws/1' / name).exists()
+    assert {p.name for p in (out / 'draws').iterdir()} == {'1'} and not list((out / 'draws').rglob('results.json'))
+    assert "2 draws of the long tail" in (out / 'report.html').read_text()
+    before = stamps(out)
+    monkeypatch.setattr('ltnb.study.make', lambda *args: 1 / 0)
+    assert without_timings(go()) == without_timings(r) and stamps(out) == before
+    splits[1] = load_split('digits', subset=2)
+    with pytest.raises(InputError, match=r'holds another study \(its data differs\)'): go()
+
+
+def test_a_folder_that_is_taken_as_it_is_has_no_draws(bars, tmp_path):
+    splits = [load_split(f'folder:{bars}', subset=d) for d in ('ldam', 1)]
+    with pytest.raises(InputError, match='its draws are all alike') as e:
+        run_study(splits, tmp_path / 'out', 'tiny', **QUIET)
+    assert '\n' not in str(e.value) and not (tmp_path / 'out').exists()
+
+
+def test_rows_bring_their_generators_and_others_can_be_asked_for(tmp_path):
+    run = Run(load_split('digits'), tmp_path, 'tiny')
+    assert study_generators(study_rows(run, ['ce'])) == [] and study_generators(['ce'], ['cbdm']) == ['cbdm']
+    assert study_rows(run, 'story') == [row for row in CLASSIFIERS if row in STORY]
+    assert study_rows(run) == [row for row in CLASSIFIERS if not row.startswith('ce-wide')]
+    assert study_generators(STORY) == ['ddpm', 'cbdm'] and study_generators(CLASSIFIERS) == list(GENERATORS)
+    for ask in lambda: study_rows(run, ['ce', 'gan']), lambda: study_generators(['ce'], ['gan']):
+        with pytest.raises(InputError, match="unknown name 'gan'"): ask()
 
 
 def test_figures_over_generator_seeds_are_means_with_their_spread():

@@ -1,0 +1,54 @@
+"Generators are trained with any loss, kept, and drawn from without what was done to their images."
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ltnb.core import InputError
+from ltnb.data import ImageSet, Split
+from ltnb.diffusion import ddpm_loss, generator_settings, noise_schedule, noisy_batch, sample
+from ltnb.generators import generator_about, load_generator, train_generator
+from ltnb.sources import load_split
+
+
+@pytest.mark.parametrize('how', [dict(augment=.5), dict(shift=.5)], ids=['augment', 'shift'])
+def test_the_augmentation_condition_leaves_no_trace_in_what_samples(tmp_path, how):
+    split = load_split('digits')
+    settings, told = replace(generator_settings(split, 'tiny'), steps=4, **how), []
+    def loss(net, batch, generator):
+        told.append((net.condition.what.abs().sum().item(), net.condition.linear.weight.clone()))
+        return ddpm_loss(net, batch, generator)
+    pipe = train_generator(split, loss, settings, path=tmp_path / 'g')
+    again = load_generator(tmp_path / 'g')
+    # in training it is told, and learned
+    assert all(what > 0 for what, _ in told) and not torch.equal(told[0][1], told[3][1])
+    assert torch.equal(sample(pipe, torch.arange(3), steps=2), sample(again, torch.arange(3), steps=2))
+    assert not [name for name in again.unet.state_dict() if 'linear.weight' in name and 'condition' in name]
+    assert not again.unet.time_embedding._forward_hooks
+
+
+def test_a_shifted_batch_says_how_far_and_nothing_else_and_reaches_the_weights():
+    split = load_split('digits')
+    settings = replace(generator_settings(split, 'tiny'), steps=2)
+    plain, moved = (noisy_batch(split, replace(settings, shift=p), noise_schedule(), 0, 0)[0] for p in (0., 1.))
+    assert not plain.what.any() and moved.what[:, 7:].abs().min() > 0 and not moved.what[:, :7].any()
+    assert not torch.equal(plain.x0, moved.x0)
+    a, b = (train_generator(split, settings=replace(settings, shift=p)) for p in (0., 1.))
+    assert not torch.equal(a.unet.conv_in.weight, b.unet.conv_in.weight)
+
+
+def test_a_generator_of_folded_pixels_is_trained_kept_and_draws_the_same_images(tmp_path):
+    images = ImageSet(torch.randint(256, (20, 1, 16, 16), dtype=torch.uint8), torch.arange(20) % 2)
+    split = Split('noise', images, images, ['a', 'b'])
+    settings = replace(generator_settings(split, 'tiny'), steps=3)
+    assert settings.patch == 2
+    pipe = train_generator(split, settings=settings, path=tmp_path / 'g')
+    again, y = load_generator(tmp_path / 'g'), torch.tensor([0, 1, 1])
+    drawn = sample(pipe, y, guidance=.5, steps=3)
+    assert drawn.shape == (3, 1, 16, 16) and torch.equal(drawn, sample(again, y, guidance=.5, steps=3))
+    assert generator_about(tmp_path / 'g')['settings']['patch'] == again.config.patch == 2
+    assert pipe.unet.config.in_channels == 4 and tuple(pipe.unet.config.sample_size) == (8, 8)
+
+
+def test_what_is_no_generator_is_told_in_one_line(tmp_path):
+    with pytest.raises(InputError, match='no training.json in it'): load_generator(tmp_path)
