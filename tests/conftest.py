@@ -17,7 +17,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 SLOW = ('test_browser.py', 'test_notebooks.py', 'test_team.py')      # whole files of what takes long
-FIRST = (*SLOW, 'test_widgets.py', 'test_study.py')     # the longest, so that no process is left with one at the end
+FIRST = ('test_browser.py', 'test_team.py', 'test_notebooks.py', 'test_study.py', 'test_widgets.py',
+         'test_experiments.py')     # the longest, so that no process is left with one at the end
 
 
 def pytest_configure(config):   # NumPy 2 on what diffusers and matplotlib do with tensors: theirs to mend

@@ -4,9 +4,11 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 
 from ltnb.cbdm import CBDMLoss
 from ltnb.classifiers import SmallNet
@@ -20,29 +22,26 @@ from ltnb.sources import load_split
 from ltnb.training import Watch, artifact, describe, first_steps, lr_at, train
 
 
-TRAIN = '''
+KILLED = '''
 import os, sys
-from pathlib import Path
-from ltnb.sources import load_split
-from ltnb.diffusion import ddpm_loss, generator_settings
-from ltnb.generators import train_generator
-from dataclasses import replace
-split = load_split('digits')
-die = int(sys.argv[2])
-train_generator(split, ddpm_loss, replace(generator_settings(split, 'tiny'), dropout=.1, steps=20),
-                path=Path(sys.argv[1]), save_every=0,
-                watch=lambda i, losses: os.kill(os.getpid(), 9) if i == die else None)
+sys.path.insert(0, sys.argv[1])
+from test_training import twenty_steps
+twenty_steps(sys.argv[2], lambda i, losses: os.kill(os.getpid(), 9) if i == 12 else None)
 '''
+
+
+def twenty_steps(path, watch=None):
+    split = load_split('digits')
+    settings = replace(generator_settings(split, 'tiny'), dropout=.1, steps=20)
+    return train_generator(split, ddpm_loss, settings, path=Path(path), save_every=0, watch=watch)
 
 
 @pytest.mark.slow
 def test_training_killed_in_the_middle_ends_at_the_same_weights(tmp_path):
-    go = lambda name, die: subprocess.run([sys.executable, '-c', TRAIN, str(tmp_path / name), str(die)],
-                                          cwd=tmp_path).returncode
-    assert go('once', -1) == 0
-    assert go('twice', 12) == -signal.SIGKILL and (tmp_path / 'twice.checkpoint.safetensors').exists()
+    killed = subprocess.run([sys.executable, '-c', KILLED, ROOT / 'tests', tmp_path / 'twice'])
+    assert killed.returncode == -signal.SIGKILL and (tmp_path / 'twice.checkpoint.safetensors').exists()
     assert not (tmp_path / 'twice').exists()
-    assert go('twice', -1) == 0
+    for name in 'once', 'twice': twenty_steps(tmp_path / name)
     once, twice = load_generator(tmp_path / 'once'), load_generator(tmp_path / 'twice')
     for a, b in zip(once.unet.state_dict().values(), twice.unet.state_dict().values()): assert torch.equal(a, b)
     assert once.training['losses'] == twice.training['losses']
