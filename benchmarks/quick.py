@@ -1,4 +1,4 @@
-"What has to be quick whatever it is compared with: importing, help, views, a filter of fifty thousand samples, a forecast."
+"What has to be quick whatever it is compared with: importing, help, views, a filter and a browser of fifty thousand samples, a forecast."
 import json
 import os
 import subprocess
@@ -20,6 +20,40 @@ start = time.perf_counter()
 kept = FILTERS['agreed'](None).fit(real, y).keep(fake, asked)
 print(json.dumps([kept.float().mean().item(), time.perf_counter() - start,
                   resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
+'''
+
+
+BROWSER = '''
+import json, resource, time, torch
+from ltnb.data import ImageSet, Split, long_tail_counts
+from ltnb.widgets import FilterExplorer, Gallery, TailBrowser
+torch.set_num_threads(1)
+label = lambda n: torch.arange(100).repeat_interleave(torch.tensor(n))
+make = lambda n: ImageSet(torch.randint(256, (sum(n), 3, 32, 32), dtype=torch.uint8), label(n))
+split = Split('large', make(long_tail_counts(500, 100, 100)), make([10]*100), [f'class {i}' for i in range(100)])
+samples = make([500]*100)
+features = lambda x: x[:, :, ::8, ::8].flatten(1).float()
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before, out = peak(), {}
+def timed(what, act, *args):
+    start = time.perf_counter()
+    result = act(*args)
+    out.setdefault(what, []).append(time.perf_counter() - start)
+    return result
+def opened():
+    b = TailBrowser(Gallery(split, dict(cbdm=samples), features))
+    b.open()
+    return b
+b = timed('opened', opened)
+for c in 0, 17, 50, 98: timed('another class', setattr, b, 'cls', c)
+for p in 2, 5, 11: timed('another page', setattr, b, 'page', p)
+b.sort = 'distance'
+for c in 1, 18, 51, 97: timed('another class by distance', setattr, b, 'cls', c)
+timed('a sample selected', setattr, b, 'selected', b.entries[5])
+e = FilterExplorer(b.gallery)
+e.open()
+timed('a threshold dragged', setattr, e.view.sliders[0], 'value', 1.1)
+print(json.dumps([{k: sorted(v)[len(v) // 2] for k, v in out.items()}, (peak() - before) / samples.images.nbytes]))
 '''
 
 
@@ -60,6 +94,15 @@ def filtering():
                   f'{kept:.1%} of noise kept, 10 % by chance; {memory:.2f} GB at the most')
 
 
+def browsing():
+    "Fifty thousand samples in the browser of samples and the filter explorer, without the web browser."
+    most = {'opened': 1, 'another class': .1, 'another page': .1, 'another class by distance': .1, 'a sample selected': .1,
+            'a threshold dragged': .5}
+    taken, memory = json.loads(python('-c', BROWSER))
+    assert memory < 1, memory
+    for what in most: yield allowed(f'50,000 samples browsed: {what}', most[what], taken[what], f'{memory:.2f} × the samples in memory')
+
+
 def views():
     "SAU's views in batches against PIL's; somebody else may take a core for a moment, so the best of three."
     code = 'import json, benchmarks.views as b; print(json.dumps(b.measure(1024)))'
@@ -83,4 +126,4 @@ def forecasting():
     yield row('a forecast', 's', ('foretold', foretold), ('taken', taken), 'within a half')
 
 
-def rows(): return [*starting(), *filtering(), *views(), *forecasting()]
+def rows(): return [*starting(), *filtering(), *browsing(), *views(), *forecasting()]
