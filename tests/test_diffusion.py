@@ -62,10 +62,10 @@ def test_samples_that_were_drawn_otherwise_are_refused(pipe, tmp_path):
 
 
 def test_folded_pixels_are_channels_to_the_network_and_pixels_to_everybody_else():
-    images = ImageSet(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.arange(2))
+    images = ImageSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.arange(2))
     split = Split('colours', images, images, ['a', 'b'])
     settings = generator_settings(split, 'tiny')
-    net, x = unet(split, settings).eval(), torch.randn(2, 3, 16, 16, generator=rng(0))
+    net, x = unet(split, settings).eval(), torch.randn(2, 3, 32, 32, generator=rng(0))
     t, y = torch.tensor([5, 900]), torch.tensor([0, 2])
     # the pixel at (i, j) of each square of colour c is channel 4 c + 2 i + j
     folded = torch.stack([x[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], 1)
@@ -83,5 +83,5 @@ def test_images_that_cannot_be_cut_into_squares_are_refused_and_small_ones_stay_
     of = lambda side: Split('x', images(side), images(side), ['a', 'b'])
     with pytest.raises(InputError, match='images of 15×15 pixels cannot be cut into squares of 2×2'):
         unet(of(15), replace(generator_settings(of(15), 'tiny'), patch=2))
-    for side, patch in (8, 1), (18, 1), (16, 2), (28, 2): assert generator_settings(of(side)).patch == patch
-    assert generator_settings(of(16), 'paper').patch == generator_settings(of(16), 'budget').patch == 1
+    for side, patch in (8, 1), (34, 1), (32, 2), (64, 2): assert generator_settings(of(side)).patch == patch
+    assert generator_settings(of(32), 'paper').patch == generator_settings(of(32), 'budget').patch == 1

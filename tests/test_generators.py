@@ -38,16 +38,16 @@ def test_a_shifted_batch_says_how_far_and_nothing_else_and_reaches_the_weights()
 
 
 def test_a_generator_of_folded_pixels_is_trained_kept_and_draws_the_same_images(tmp_path):
-    images = ImageSet(torch.randint(256, (20, 1, 16, 16), dtype=torch.uint8), torch.arange(20) % 2)
+    images = ImageSet(torch.randint(256, (20, 1, 32, 32), dtype=torch.uint8), torch.arange(20) % 2)
     split = Split('noise', images, images, ['a', 'b'])
     settings = replace(generator_settings(split, 'tiny'), steps=3)
     assert settings.patch == 2
     pipe = train_generator(split, settings=settings, path=tmp_path / 'g')
     again, y = load_generator(tmp_path / 'g'), torch.tensor([0, 1, 1])
     drawn = sample(pipe, y, guidance=.5, steps=3)
-    assert drawn.shape == (3, 1, 16, 16) and torch.equal(drawn, sample(again, y, guidance=.5, steps=3))
+    assert drawn.shape == (3, 1, 32, 32) and torch.equal(drawn, sample(again, y, guidance=.5, steps=3))
     assert generator_about(tmp_path / 'g')['settings']['patch'] == again.config.patch == 2
-    assert pipe.unet.config.in_channels == 4 and tuple(pipe.unet.config.sample_size) == (8, 8)
+    assert pipe.unet.config.in_channels == 4 and tuple(pipe.unet.config.sample_size) == (16, 16)
 
 
 def test_what_is_no_generator_is_told_in_one_line(tmp_path):
