@@ -119,10 +119,3 @@ def only():
     for table, rows in reversed(before):
         table.clear()
         table.update(rows)
-
-
-@pytest.fixture
-def few_rows(only):
-    "For this test a study has only those classifiers that its results must have."
-    from ltnb.specs import CLASSIFIERS
-    only(CLASSIFIERS, 'ce', 'ce+ddpm', 'ce+cbdm', 'ce+cbdm+diffult', 'ce+cbdm+filter', 'ce+cbdm+filter+weight', 'sau')

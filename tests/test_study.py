@@ -32,6 +32,7 @@ METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet',
 
 GROUPS = ('overall', 'many', 'medium', 'few')
 QUIET = dict(seeds=[0], say=lambda line: None)
+FEW = ['ce', 'ce+ddpm', 'ce+cbdm', 'ce+cbdm+diffult', 'ce+cbdm+filter', 'ce+cbdm+filter+weight', 'sau']
 
 
 def without_timings(results):
@@ -114,8 +115,7 @@ def test_the_same_command_again_changes_nothing(study, bars, monkeypatch):
     assert without_timings(again) == without_timings(results) and stamps(out) == before
 
 
-@pytest.mark.parametrize('changed', [dict(seeds=[2]), dict(seeds=[0, 1]), dict(generator_seeds=[1]),
-                                     dict(split='other')])
+@pytest.mark.parametrize('changed', [dict(seeds=[2]), dict(features='pixels'), dict(split='other')])
 def test_another_study_in_the_folder_is_refused_and_unharmed(study, bars, changed, folder):
     _, out = study
     before = stamps(out)
@@ -125,19 +125,33 @@ def test_another_study_in_the_folder_is_refused_and_unharmed(study, bars, change
     assert stamps(out) == before
 
 
+def test_more_seeds_keep_what_is_there_and_make_what_is_missing(study, bars, tmp_path):
+    results, out = study
+    more = tmp_path / 'more'
+    shutil.copytree(out, more)
+    wider = run_study(load_split(f'folder:{bars}'), more, 'tiny', seeds=[0, 1], rows=['ce'], generators=['ddpm'],
+                      say=lambda line: None)
+    first = results['classifiers']['ce']['few']['values']
+    assert wider['classifiers']['ce']['few']['values'][:1] == first and wider['seeds'] == [0, 1]
+    kept, now = stamps(out / 'generators'), stamps(more / 'generators')
+    assert [s for _, s in sorted(kept.items())] == [s for _, s in sorted(now.items())]      # nothing trained again
+
+
 @pytest.mark.slow
 def test_killed_in_the_middle_a_study_goes_on_to_the_same_figures(study, bars, tmp_path):
-    results, _ = study
-    out = tmp_path / 'killed'
+    results, out, rows = study[0], tmp_path / 'killed', ['ce', 'ce+ddpm', 'ce+cbdm+aid', 'sau', 'sau+adjusted']
     command = [sys.executable, '-m', 'ltnb', 'study', '--data', f'folder:{bars}', '--preset', 'tiny', '--seeds', '0',
-               '--rows', 'all', '--out', str(out)]
+               '--rows', ','.join(rows), '--out', str(out)]
     p = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while p.poll() is None and not (out / 'classifiers/ce+ddpm-0.safetensors').exists(): time.sleep(.01)
     assert p.poll() is None, 'the study ended before it could be killed'
     os.kill(p.pid, signal.SIGKILL)
     p.wait()
     assert not (out / 'results.json').exists()
-    assert without_timings(run_study(load_split(f'folder:{bars}'), out, 'tiny', **QUIET)) == without_timings(results)
+    r = without_timings(run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=rows, **QUIET))
+    whole = without_timings(results)
+    assert list(r['generators']) == ['ddpm', 'cbdm', 'cbdm+aid'] and list(r['classifiers']) == rows
+    for part in 'generators', 'classifiers': assert r[part] == {name: whole[part][name] for name in r[part]}
 
 
 @pytest.mark.parametrize('file',
@@ -238,18 +252,20 @@ def test_figures_over_generator_seeds_are_means_with_their_spread():
 
 
 @pytest.mark.slow
-def test_a_class_with_one_image(tmp_path, few_rows):
+def test_a_class_with_one_image(tmp_path):
     one = make_folder(tmp_path / 'one', (12, 4, 1))
-    results = run_study(load_split(f'folder:{one}'), tmp_path / 'out', 'tiny', seeds=[0], say=lambda line: None)
+    results = run_study(load_split(f'folder:{one}'), tmp_path / 'out', 'tiny', rows=FEW, **QUIET)
     check_contract(results)
     # d_f of one image is 0: nothing but a copy would be kept
     assert results['filters']['cbdm+diffult']['missing'] > 0
 
 
 @pytest.mark.slow
-def test_several_generator_seeds(bars, tmp_path, few_rows):
+def test_several_generator_seeds(study, bars, tmp_path):
+    for part in 'generators', 'samples', 'filled', 'classifiers':       # of the first seeds: not made again
+        shutil.copytree(study[1] / part, tmp_path / 'out' / part)
     results = run_study(load_split(f'folder:{bars}'), tmp_path / 'out', 'tiny', seeds=[0, 1], generator_seeds=[0, 1],
-                        say=lambda line: None)
+                        rows=FEW, say=lambda line: None)
     check_contract(results)
     assert results['classifiers']['ce']['per_class'][0]['std'] is not None
     assert len(results['classifiers']['sau']['accuracy']['values']) == 2
@@ -258,7 +274,7 @@ def test_several_generator_seeds(bars, tmp_path, few_rows):
 
 
 @pytest.mark.slow
-def test_marks_made_by_hand_overrule_the_filters(study, bars, tmp_path, capsys, few_rows):
+def test_marks_made_by_hand_overrule_the_filters(study, bars, tmp_path, capsys):
     results, out = study
     split, marked = load_split(f'folder:{bars}'), tmp_path / 'marked'
     # so that they are not made again
@@ -267,18 +283,18 @@ def test_marks_made_by_hand_overrule_the_filters(study, bars, tmp_path, capsys, 
     marks = torch.full((about['count'],), -1)
     marks[:5] = 1
     save_marks(tmp_path / 'marks.json', dict(cbdm=(about, marks)))
-    r = run_study(split, marked, 'tiny', seeds=[0], marks=tmp_path / 'marks.json', say=lambda line: None)
+    r = run_study(split, marked, 'tiny', marks=tmp_path / 'marks.json', rows=FEW, **QUIET)
     check_contract(r)
     for name in 'diffult', 'filter':
         assert r['filters'][f'cbdm+{name}']['kept'] == 5
         assert f'{len(marks)} by hand' in r['filters'][f'cbdm+{name}']['rule']
         assert r['filters'][f'ddpm+{name}']['kept'] == results['filters'][f'ddpm+{name}']['kept']
     with pytest.raises(InputError, match='its marks differs'):
-        run_study(split, marked, 'tiny', seeds=[0], say=lambda line: None)
+        run_study(split, marked, 'tiny', rows=FEW, **QUIET)
     save_marks(tmp_path / 'other.json', dict(cbdm=(about | dict(seed=9), marks)))
     for part in 'generators', 'samples': shutil.copytree(out / part, tmp_path / 'again' / part)
     for file, says in ('other.json', 'of other samples than this study has'), ('none.json', 'none.json is missing'):
-        args = f'study --data folder:{bars} --preset tiny --seeds 0 --out {tmp_path}/again --marks {tmp_path}/{file}'
+        args = f'study --data folder:{bars} --preset tiny --seeds 0 --rows all --out {tmp_path}/again --marks {tmp_path}/{file}'
         with pytest.raises(SystemExit) as e: main(args.split())
         err = capsys.readouterr().err
         assert e.value.code == 2 and says in err and err.count('\n') == 1
