@@ -2,22 +2,26 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.made
-RUN    := runs/digits
+RUN    := runs/fashion
 REVEAL := https://unpkg.com/reveal.js@4.0.2
+# of make record: digits or fashion, draws of the long tail, experiments
+DATA   := fashion
+DRAWS  := ldam,1,2
+PARTS  := samples filters adjusted collapse cbdm classifiers sau noise ladder amounts samplers
 # a study's results without its pictures, to be committed: $(KEEP) FROM TO
 KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
 OTHERS := 00_core.ipynb 01_data.ipynb 02_sources.ipynb 03_compute.ipynb 04_training.ipynb 05_augment.ipynb 06_show.ipynb 07_diffusion.ipynb 08_metrics.ipynb 09_classifiers.ipynb 32_teaching.ipynb 35_rebalancing.ipynb 36_generators.ipynb 43_folder.ipynb 44_marks.ipynb 45_specs.ipynb 46_runs.ipynb 47_rows.ipynb 50_widgets_base.ipynb 51_widgets_gallery.ipynb 52_widgets_tail.ipynb 53_widgets_filter.ipynb 54_widgets_drawing.ipynb 55_widgets_training.ipynb 56_widgets_compare.ipynb 60_reading_group.ipynb 70_experiments.ipynb 71_forecast.ipynb 72_report.ipynb 73_study.ipynb 74_notebooks.ipynb 80_scaling.ipynb 90_cli.ipynb index.ipynb
 
-.PHONY: help run test lab export readme outputs record slides bench gpu clean
+.PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench gpu clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make run      the whole study on the digits data: figures, tables and $(RUN)/report.html'
+	@echo 'make run      the whole study on photographs of Fashion-MNIST: figures, tables and $(RUN)/report.html'
 	@echo 'make test     the tests'
 	@echo 'make lab      JupyterLab on the notebooks'
 	@echo 'make export   after an edit in nbs/: clean the notebooks, write the package and README.md'
 	@echo 'make outputs  execute all notebooks, to commit what they show'
-	@echo 'make record   the study and the experiments with several seeds (five hours), behind the figures with spread'
+	@echo 'make record   what is behind the figures with spread: three draws of the long tail (hours; by parts: make record-study, record-filters …)'
 	@echo 'make bench    what is fast, by how much, and against what, on this machine (under ten minutes on two cores)'
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
@@ -33,7 +37,7 @@ $(STAMP): settings.ini constraints.txt
 	@touch $(STAMP)
 
 run: $(STAMP)
-	@$(BIN)/ltnb study --data digits --out $(RUN) --notebooks nbs
+	@$(BIN)/ltnb study --data fashion --out $(RUN) --notebooks nbs
 
 # two processes of one thread each, which take whole files, the longest first
 test: $(STAMP)
@@ -53,11 +57,16 @@ outputs: run
 	@cd nbs && IN_TEST=1 LTNB_PROGRESS=0 LTNB_WIDGETS=0 ../$(BIN)/jupyter nbconvert --log-level=ERROR --ExecutePreprocessor.store_widget_state=False --to notebook --execute --inplace $(OTHERS)
 	@$(MAKE) --no-print-directory export
 
-record: $(STAMP)
-	@$(BIN)/ltnb study --data digits --seeds 0,1,2,3,4 --generator-seeds 0,1,2 --out runs/digits-3x5
-	@$(BIN)/ltnb experiment collapse cbdm samplers filters ladder amounts classifiers sau adjusted noise
-	@cp runs/experiments-digits/experiments/*.json nbs/recorded/
-	@$(KEEP) runs/digits-3x5/results.json nbs/recorded/digits.json
+# Parts of the record, each kept as it ends; what is interrupted goes on where it was. DATA is fashion or digits.
+record: record-study $(PARTS:%=record-%)
+
+record-study: $(STAMP)
+	@$(BIN)/ltnb study --data $(DATA) --draws $(DRAWS) --rows all --out runs/record-$(DATA)
+	@mkdir -p nbs/recorded/$(DATA) && $(KEEP) runs/record-$(DATA)/results.json nbs/recorded/$(DATA)/study.json
+
+$(PARTS:%=record-%): record-%: $(STAMP)
+	@$(BIN)/ltnb experiment $* --data $(DATA) --draws $(DRAWS) --out runs/experiments-$(DATA)
+	@mkdir -p nbs/recorded/$(DATA) && cp runs/experiments-$(DATA)/experiments/$*.json nbs/recorded/$(DATA)/
 
 # The slides load reveal.js from REVEAL when they are opened; without a network, give a copy: make slides REVEAL=PATH
 slides: $(STAMP)

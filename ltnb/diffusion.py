@@ -54,7 +54,7 @@ class GeneratorSettings:
 # %% ../nbs/07_diffusion.ipynb #a2216de0
 def generator_settings(split:Split, size:str='small') -> GeneratorSettings:
     "The settings of a size, of 'tiny', 'small', 'budget', 'paper', for images like `split`'s. `paper`: CBDM's code."
-    patch = 2 if size in ('tiny', 'small') and all(s % 4 == 0 and s >= 16 for s in split.image_shape[1:]) else 1
+    patch = 2 if size in ('tiny', 'small') and all(s % 4 == 0 and s >= 32 for s in split.image_shape[1:]) else 1
     sides = [s // patch for s in split.image_shape[1:]]
     levels = next(n for n in (4, 3, 2, 1) if all(s % 2**(n-1) == 0 and s // 2**(n-1) >= 4 for s in sides))
     flip = split.is_colour
@@ -63,7 +63,10 @@ def generator_settings(split:Split, size:str='small') -> GeneratorSettings:
     if size == 'paper': return paper
     if size == 'budget': return replace(paper, steps=6000, warmup=500, decay=True, ema=.999)
     small = GeneratorSettings((32, 64, 64, 64)[:levels], attention=(levels - 1,), flip=flip, patch=patch)
-    if size == 'small': return small if max(sides) <= 8 else replace(small, steps=4000)
+    if size == 'small' and max(sides) <= 8: return small
+    if size == 'small' and max(split.image_shape[1:]) <= 16:
+        return replace(small, channels=(16, 32, 64, 64)[:levels], batch_size=32, steps=1800, warmup=120)
+    if size == 'small': return replace(small, steps=4000)
     if size == 'tiny':
         return replace(small, channels=(32, 32, 32, 32)[:levels], steps=40, batch_size=32, warmup=10, ema=.9)
     raise InputError(f"unknown preset {size!r}: it is one of 'tiny', 'small', 'budget', 'paper'")

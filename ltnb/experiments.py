@@ -137,7 +137,8 @@ def _classifier_row(split, what, learner, made, seeds): # made: as `make` return
     acc, curves = {}, dict(tau=TAUS)
     for name in names: acc[name], curves[name] = _curve(tested, name, few)
     figures = tested_figures(split, learner, tested)
-    at = TAUS.index(figures['accuracy'].get('chosen', dict(tau=learner.tau))['tau'])
+    tau = figures['accuracy'].get('chosen', dict(tau=learner.tau))['tau']
+    at = min(range(len(TAUS)), key=lambda i: abs(TAUS[i] - tau))    # of the curve; exact where tau was chosen
     over = lambda x: spread(x.nanmean(-1).mean(1).flatten(), len(made))
     left = acc['left_out'][..., at, :] if 'left_out' in acc else None
     sets = [m[training_set_figures, what, g] for m in made for g in seeds] if what.recipe else None

@@ -41,15 +41,18 @@ def filter_table(results:dict) -> Table:
     share = lambda v: None if v is None else f'{v:.0%}'
     return Table({'filter': name, 'rule': f['rule'], 'generated': f['generated'], 'kept': f['kept'],
                   'label purity before': share(f['label_purity_before']), 'after': share(f['label_purity_after']),
-                  'drawn in all': f['drawn'], 'missing': f['missing']} for name, f in results['filters'].items())
+                  'drawn in all': f.get('drawn'), 'missing': f.get('missing')} for name, f in results['filters'].items())
 
 # %% ../nbs/72_report.ipynb #8dfd3f9c
 def accuracy_table(results:dict) -> Table:
-    "Classifiers by accuracy in percent, mean and standard deviation over seeds, and expected calibration error."
+    """Classifiers by accuracy in percent, mean and standard deviation over draws and seeds, and expected calibration
+    error. Of a row whose tau was chosen: at that tau, and its few-shot accuracy as published."""
     pm = lambda s: None if s is None else f"{s['mean']:.1f} ± {s['std']:.1f}"
     columns = {'many': 'many', 'medium': 'medium', 'few': 'few', 'worst class': 'worst', 'all': 'accuracy'}
+    def chosen(s): return {'tau': f"{s['chosen']['tau']:g}", 'few, published': pm(s['published'])} if 'chosen' in s else {}
     return Table({'classifier': name, 'trained on': c['training_set']} | {k: pm(c[g]) for k, g in columns.items()}
-                 | {'ECE': f"{c['ece']['mean']:.3f}"} for name, c in results['classifiers'].items())
+                 | {'ECE': f"{c['ece']['mean']:.3f}"} | chosen(c[rarest_group(results)] or {})
+                 for name, c in results['classifiers'].items())
 
 # %% ../nbs/72_report.ipynb #01a503d7
 def gain_over(results:dict, name:str, base:str='ce') -> dict: # as `paired_difference` has it
@@ -155,8 +158,9 @@ def _published(results): # of the rungs of the ladder: how many there are, and w
 def report(results:dict) -> str: # a whole HTML page
     "The study's report, made from `results` and nothing else."
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    results = dict(draws=['ldam']) | results    # older ones have but one
     settings, features = results['settings'], results['settings']['metrics']['features']
-    made_with = settings | {k: results[k] for k in ('seeds', 'generator_seeds', 'versions', 'machine', 'seconds')}
+    made_with = settings | {k: results[k] for k in ('draws', 'seeds', 'generator_seeds', 'versions', 'machine', 'seconds')}
     tables = dict(rare=generator_table(results), all=generator_table(results, 'overall'), filters=filter_table(results),
                   accuracy=accuracy_table(results), gain=gain_table(results))
     pages = Environment(loader=PackageLoader('ltnb', ''), autoescape=True, undefined=StrictUndefined,

@@ -52,16 +52,18 @@ def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) ->
         what, learner = CLASSIFIERS[row]
         parts |= {(row, g, s): (Run.tested, what, learner, g, s)
                   for g in (generator_seeds if what.recipe else [None]) for s in seeds}
-    return parts | {('filter', name, key): (filter_results, TrainingSet(recipe, f), generator_seeds[0])
-                    for name, recipe in recipes.items() for key, f in FILTERS_SHOWN.items()}
+    learned = [CLASSIFIERS[row][0] for row in rows]
+    return parts | {('filter', name, key): (filter_results, what, generator_seeds[0], what in learned)
+                    for name, recipe in recipes.items() for key, f in FILTERS_SHOWN.items()
+                    for what in [TrainingSet(recipe, f)]}
 
 # %% ../nbs/73_study.ipynb #ff0a4337
-@part(lambda run, what, seed: [filled_part(what, seed), *run.judges()])
-def filter_results(run:Run, what:TrainingSet, seed:int) -> dict:
-    "What a filter does to the samples of a generator, for results.json."
-    r, filled = run.filter_report(what, seed), run.filled(what, seed)
-    return dict(rule=r.rule, drawn=sum(filled.generated), rounds=filled.rounds, missing=sum(filled.missing.values()),
-                **r.summary(), histogram=_histogram(r.relative))
+@part(lambda run, what, seed, fill: [filled_part(what, seed) if fill else (Run.samples, what.recipe, seed), *run.judges()])
+def filter_results(run:Run, what:TrainingSet, seed:int, fill:bool) -> dict:
+    "What a filter does to the samples of a generator, for results.json; and what filling up with it took, if some row does."
+    r, filled = run.filter_report(what, seed), run.filled(what, seed) if fill else None
+    took = dict(drawn=sum(filled.generated), rounds=filled.rounds, missing=sum(filled.missing.values())) if fill else {}
+    return dict(rule=r.rule, **took, **r.summary(), histogram=_histogram(r.relative))
 
 def _histogram(relative, top=4., bins=40):
     "Distances in units of d_f, the last bin holding all beyond."
@@ -70,18 +72,24 @@ def _histogram(relative, top=4., bins=40):
                 counts=torch.histc(r.float(), bins, 0, top).long().tolist())
 
 # %% ../nbs/73_study.ipynb #7bbf4a76
-def _identity(runs, seeds, generator_seeds, rows, generators) -> dict:
-    "What makes a study this one: a folder with another is refused."
-    tables = dict(generators={name: GENERATORS[name] for name in generators},
-                  classifiers={row: CLASSIFIERS[row] for row in rows})
-    plain = {k: {name: [asdict(s) for s in (row if isinstance(row, tuple) else [row])] for name, row in table.items()}
-             for k, table in tables.items()}
-    return json.loads(json.dumps(dict(data=[run.split.sha256 for run in runs], settings=asdict(runs[0].settings),
-                                      seeds=seeds, generator_seeds=generator_seeds, version=__version__,
-                                      marks=runs[0].marks, **plain)))
+def _plain(x): return json.loads(json.dumps(x))     # as JSON gives it back
 
-def _finished(out, say):
+def _identity(run) -> dict:
+    "What makes a study this one: a folder with another is refused."
+    return _plain(dict(data=run.split.sha256, settings=asdict(run.settings), judge=run.seed, version=__version__,
+                       marks=run.marks))
+
+def _shown(runs, seeds, generator_seeds, rows, generators) -> dict:
+    "What a study of this identity shows. Another one makes what is missing, and other results of what is there."
+    specs = lambda row: [asdict(s) for s in (row if isinstance(row, tuple) else [row])]
+    return _plain(dict(draws=[r.split.subset for r in runs], splits_sha256=[r.split.sha256 for r in runs], seeds=seeds,
+                       generator_seeds=generator_seeds, specs=dict(generators={n: specs(GENERATORS[n]) for n in generators},
+                                                                   classifiers={r: specs(CLASSIFIERS[r]) for r in rows})))
+
+def _finished(out, shown, say): # the results, where they are of just this
+    if not (out/'results.json').exists(): return None
     results = load_json(out/'results.json')
+    if any(results.get(k) != v for k, v in shown.items()): return None
     def write():
         if not (out/'report.html').exists(): save_text(out/'report.html', report(results))
     on_main(write)
@@ -124,8 +132,9 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
     runs = draws_of(splits, out, run_settings(splits[0], preset, features), seeds[0], marks and load_marks(marks))
     rows, parts = study_rows(runs[0], rows), study_parts(runs[0], seeds, generator_seeds, rows, generators)
     generators = study_generators(rows, generators)
-    with run_folder(out, _identity(runs, seeds, generator_seeds, rows, generators), fresh) as out:
-        if (out/'results.json').exists(): return _finished(out, say)
+    shown = _shown(runs, seeds, generator_seeds, rows, generators)
+    with run_folder(out, _identity(runs[0]), fresh) as out:
+        if results := _finished(out, shown, say): return results
         if preset != 'tiny': say(forecast_text(forecast(runs[0], parts.values()), len(runs)))
         start, seconds, trained = time.perf_counter(), {}, set()
         workers = workers or (1 if preset == 'tiny' else None)  # a worker takes longer to start than anything `tiny`
@@ -143,7 +152,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
             made.append({name: done[part] for name, part in parts.items()})
         def finish(): # by one process of a team
             results = _results(runs, made, seeds, generator_seeds, rows, generators,
-                               dict(seconds, all=time.perf_counter() - start))
+                               dict(seconds, all=time.perf_counter() - start)) | shown
             save_text(out/'report.html', report(results))
             save_json(out/'results.json', results)
             return results
@@ -174,7 +183,6 @@ def _results(runs, made, seeds, generator_seeds, rows, generators, seconds): # m
                      num_classes=split.num_classes, class_names=list(split.class_names),
                      imbalance_factor=split.imbalance_factor, profile=split.profile, train_counts=split.counts,
                      test_counts=split.test.counts(split.num_classes), split_sha256=split.sha256),
-        draws=[r.split.subset for r in runs], splits_sha256=[r.split.sha256 for r in runs],
         settings=asdict(run.settings), seeds=seeds, generator_seeds=generator_seeds, versions=versions(),
         machine=machine(), seconds={k: round(v, 2) for k, v in seconds.items()},
         generators={name: generator_figures([m['figures', name, g] for m in made for g in generator_seeds])

@@ -16,7 +16,7 @@ from ltnb.report import (LADDER, accuracy_table, draw_counts, draw_histogram, dr
                          report)
 from ltnb.show import Table, png
 
-RECORDED = json.loads((ROOT / 'nbs/recorded/digits.json').read_text())
+RECORDED = json.loads((ROOT / 'nbs/recorded/digits/study.json').read_text())
 PICTURES = png(load_split('digits').test.images[:3])
 
 

@@ -80,7 +80,7 @@ def test_readme_is_made_from_the_index(copy):
 
 
 def test_figures_in_the_readme_are_the_recorded_ones():
-    results, text = json.loads((ROOT / 'nbs/recorded/digits.json').read_text()), (ROOT / 'README.md').read_text()
+    results, text = json.loads((ROOT / 'nbs/recorded/digits/study.json').read_text()), (ROOT / 'README.md').read_text()
     def lines(table): return table._repr_markdown_().splitlines()[2:]
     for table in generator_table(results), accuracy_table(results):
         for line in lines(table): assert line in text, line
