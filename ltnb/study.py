@@ -43,6 +43,7 @@ def study_generators(rows, generators=None) -> list: # generators: names; those 
     used = [CLASSIFIERS[row][0].recipe for row in rows]
     return [name for name, recipe in GENERATORS.items() if (name in generators if generators else recipe in used)]
 
+# %% ../nbs/73_study.ipynb #ea320500
 def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) -> dict: # what it is -> part
     "All parts whose results a study shows, of one draw."
     rows = study_rows(run, rows)
