@@ -375,6 +375,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'ltnb.report._recall_intervals': ('report.html#_recall_intervals', 'ltnb/report.py'),
                              'ltnb.report._rungs': ('report.html#_rungs', 'ltnb/report.py'),
                              'ltnb.report.accuracy_table': ('report.html#accuracy_table', 'ltnb/report.py'),
+                             'ltnb.report.claim': ('report.html#claim', 'ltnb/report.py'),
+                             'ltnb.report.claims_table': ('report.html#claims_table', 'ltnb/report.py'),
                              'ltnb.report.draw_counts': ('report.html#draw_counts', 'ltnb/report.py'),
                              'ltnb.report.draw_histogram': ('report.html#draw_histogram', 'ltnb/report.py'),
                              'ltnb.report.draw_ladder': ('report.html#draw_ladder', 'ltnb/report.py'),

@@ -206,7 +206,7 @@ CLASSIFIERS |= {f'{row}+adjusted': (what, replace(learner, tau=1.)) for row, (wh
                 if not what.full}
 
 # the rows that carry the story
-STORY = ('ce', 'la', 'ce+adjusted', 'ce+ddpm', 'ce+ddpm+adjusted', 'ce+cbdm', 'ce+cbdm+adjusted', 'ce+cbdm+filter',
+STORY = ('ce', 'la', 'ce+adjusted', 'la+adjusted', 'ce+ddpm', 'ce+ddpm+adjusted', 'ce+cbdm', 'ce+cbdm+adjusted', 'ce+cbdm+filter',
          'ce+cbdm+filter+adjusted', 'sau', 'sau+adjusted', 'oracle')
 TAUS = (0., .25, .5, .75, 1., 1.25, 1.5, 2.)    # of logit adjustment, to choose from
 

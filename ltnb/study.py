@@ -161,14 +161,15 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
 
 # %% ../nbs/73_study.ipynb #285ce713
 def generator_figures(runs:list # `class_figures` of each draw and generator seed
-                     ) -> dict: # means, and the spread of overall and groups
-    "Figures of a generator over draws and seeds: means, and standard deviations as `spread` (None with a single one)."
+                     ) -> dict: # means; values and their spread of overall and groups
+    "Figures of a generator over draws and seeds: means, `values`, and standard deviations as `spread` (None for one)."
     def over(dicts, f):
         return {k: f([d[k] for d in dicts]) if all(d[k] is not None for d in dicts) else None for k in dicts[0]}
     def mean(v): return v[0] if all(x == v[0] for x in v) else sum(v) / len(v)
     def std(v): return (sum((x - sum(v)/len(v))**2 for x in v) / (len(v) - 1))**.5 if len(v) > 1 else None
     groups = ('overall', 'many', 'medium', 'few')
-    return {g: over([r[g] for r in runs], mean) for g in groups} | dict(
+    values = {g: over([r[g] for r in runs], lambda v: [round(x, 4) for x in v]) for g in groups}
+    return {g: over([r[g] for r in runs], mean) for g in groups} | dict(values=values) | dict(
         per_class=[over(cs, mean) for cs in zip(*(r['per_class'] for r in runs))],
         spread={g: over([r[g] for r in runs], std) for g in groups},
         intervals=runs[0].get('intervals'))    # 95 % bootstrap intervals over images, first seed

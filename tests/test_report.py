@@ -11,8 +11,8 @@ from conftest import ROOT
 from matplotlib.figure import Figure
 
 from ltnb.sources import load_split
-from ltnb.report import (LADDER, accuracy_table, draw_counts, draw_histogram, draw_ladder, draw_recall,
-                         filter_table, gain_over, gain_table, gap_recovered, generator_table, rarest_group,
+from ltnb.report import (CLAIMS, LADDER, accuracy_table, claim, claims_table, draw_counts, draw_histogram,
+                         draw_ladder, draw_recall, filter_table, gain_over, gain_table, gap_recovered, generator_table, rarest_group,
                          report)
 from ltnb.show import Table, png
 
@@ -198,3 +198,23 @@ def test_the_report_is_imported_without_torch_matplotlib_and_the_study():
     code = ("import sys, ltnb.show, ltnb.report; "
             "assert not {'torch', 'matplotlib', 'PIL', 'jinja2', 'ltnb.study'} & set(sys.modules)")
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def made_results(name, **few): # rows of three draws with one seed each
+    return dict(dataset=dict(name=name), draws=['ldam', 1, 2], generators={
+        'ddpm': dict(values=dict(few=dict(recall=[.5, .5, .6], class_consistency=[.7, .7, .7]))),
+        'cbdm': dict(values=dict(few=dict(recall=[.6, .61, .7], class_consistency=[.6, .8, .7])))},
+        classifiers={row: dict(few=dict(values=v)) for row, v in few.items()})
+
+
+def test_a_claim_holds_where_its_whole_interval_is_above_zero():
+    a = made_results('a', ce=[30., 40., 35.], **{'ce+ddpm': [33., 43.2, 38.1], 'ce+cbdm': [25., 34.8, 30.], 'sau': [50., 20., 35.]})
+    b = made_results('b', ce=[30., 40., 35.], sau=[50., 20., 35.], la=[50., 20., 34.5])
+    table = {row['claim']: row for row in claims_table(a, b)}
+    assert table["DDPM's samples help cross-entropy"] == {
+        'claim': "DDPM's samples help cross-entropy", 'a': '+3.1 (+2.9 to +3.3): holds', 'b': None}
+    assert table["CBDM's samples help cross-entropy"]['a'].endswith(': the opposite holds')
+    assert table['SAU beats balanced softmax on the real images']['b'].endswith(': open')
+    assert table['CBDM draws more of the real rare images than DDPM (recall)']['a'].startswith('+0.10 (+')
+    assert set(table) == set(CLAIMS)
+    assert claim(a, 'ce+cbdm', 'ce')['mean'] == pytest.approx(-5.0667, abs=1e-3)
