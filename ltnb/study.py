@@ -217,8 +217,7 @@ def _pictures(run, generators, seed): # of the first draw
 def _tail_pictures(split, samples, n=8):
     sources = dict(real=split.test, **samples)
     return {split.class_names[c]: {k: png(s.of_class(c).images[:n]) for k, s in sources.items()}
-            for c in tail_classes(split)}
-
+            for c in tail_classes(split, 10)}
 def _kinds_pictures(r, n=8): # r: a FilterReport
     return {r.split.class_names[c]: {k: png(r.samples.images[mine][:n]) for i, k in enumerate(KINDS)
                                      if (mine := (r.samples.labels == c) & (r.kinds == i)).any()}
