@@ -55,6 +55,7 @@ readme: $(STAMP)
 outputs: run
 	@cp $(RUN)/notebooks/*.ipynb nbs/
 	@cd nbs && IN_TEST=1 LTNB_PROGRESS=0 LTNB_WIDGETS=0 ../$(BIN)/jupyter nbconvert --log-level=ERROR --ExecutePreprocessor.store_widget_state=False --to notebook --execute --inplace $(OTHERS)
+	@$(BIN)/python tests/shrink.py nbs/[1-5]*.ipynb
 	@$(MAKE) --no-print-directory export
 
 # Parts of the record, each kept as it ends; what is interrupted goes on where it was. DATA is fashion or digits.

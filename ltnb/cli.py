@@ -58,7 +58,7 @@ def _add_run(*parsers):
                             'budget and paper: a GPU (default: small)')
         p.add_argument('--draws', type=_draws, default=['ldam'], metavar='ldam,1,2',
                        help="which images the long tail keeps: the literature's draw or seeds; several are the outer "
-                            'unit of means and intervals (default: ldam)')
+                            'unit of means and intervals (default: ldam; experiments: ldam,1,2)')
         p.add_argument('--out', metavar='DIR', help='where to leave what is made (default: below runs)')
         p.add_argument('--workers', type=_workers, metavar='N',
                        help='trainings at once in one process (default: one a core on a CPU, one on an accelerator)')
@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument('file', metavar='FILE')
     pack.add_argument('--full', action='store_true', help='with the whole balanced set, for the oracle')
     _add_data(study, experiment, pack), _add_tail(study, pack), _add_run(study, experiment), _add_study(study)
+    experiment.set_defaults(draws=['ldam', 1, 2])
     experiment.add_argument('--seeds', type=_seeds, default=[0], metavar='0',
                             help="the generators' seeds, in each draw (default: 0)")
     return p

@@ -20,7 +20,7 @@ def show_tail(split:Split,
               classes=None,  # the four rarest if None
               n:int=16       # images a row
              ):
-    "Real held-out images and each generator's samples of some classes, side by side; returns the figure."
+    "Real held-out images and each generator's samples of some classes (their training images), side by side; returns the figure."
     import matplotlib.pyplot as plt
     classes = tail_classes(split) if classes is None else list(classes)
     sources = {'real, held out': split.test, **samples}
@@ -29,7 +29,7 @@ def show_tail(split:Split,
     for row, c in zip(axes, classes):
         for ax, (name, s) in zip(row, sources.items()):
             show_images(s.of_class(c).images[:n], columns=n // 2, ax=ax)
-            ax.set_title(f'{split.class_names[c]} ({split.counts[c]} training images): {name}', fontsize=8, loc='left')
+            ax.set_title(f'{split.class_names[c]} ({split.counts[c]}): {name}', fontsize=8, loc='left')
     return fig
 
 # %% ../nbs/10_collapse.ipynb #53d82dbb

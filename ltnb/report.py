@@ -91,13 +91,13 @@ CLAIMS = {'CBDM draws more of the real rare images than DDPM (recall)': ('cbdm',
           'SAU beats cross-entropy on the same images': ('sau', 'ce+cbdm+filter', None),
           'SAU beats balanced softmax on the real images': ('sau', 'la', None),
           'SAU with adjusted logits beats the real images with adjusted logits': ('sau+adjusted', 'ce+adjusted', None),
-          'SAU with adjusted logits beats balanced softmax on the real images': ('sau+adjusted', 'la', None)}
+          'SAU with adjusted logits beats balanced softmax with adjusted logits': ('sau+adjusted', 'la+adjusted', None)}
 
 def claim(results:dict, row:str, base:str, metric:str=None) -> dict: # as `paired_difference` has it; None where a row lacks
     "How far `row` is above `base` on few-shot classes: in points of accuracy, or of a generator's metric."
     from ltnb.metrics import paired_difference
     draws, part = len(results.get('draws', [0])), results['generators' if metric else 'classifiers']
-    if not {row, base} <= set(part): return None
+    if not {row, base} <= set(part) or metric and 'values' not in part[row]: return None
     values = lambda n: part[n]['values']['few'][metric] if metric else part[n]['few']['values']
     return paired_difference(values(row), values(base), draws)
 

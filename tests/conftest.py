@@ -43,15 +43,18 @@ def one_thread():
 @pytest.fixture(scope='session')
 def once(tmp_path_factory):
     """`once(name, make)`: what `make(path)` returned, as JSON has it, and the path: of the first process that asks, for
-    all. What is there is to be read only."""
+    all. What is there is to be read only, and that is checked."""
     root = tmp_path_factory.getbasetemp()
     if 'PYTEST_XDIST_WORKER' in os.environ: root = root.parent      # each process has a folder in it
+    there = {}
     def made(name, make):
         path, returned = root / name, root / f'{name}.json'
         with FileLock(root / f'{name}.lock'):
             if not returned.exists(): returned.write_text(json.dumps(make(path)))
+        there[path] = set(path.rglob('*'))
         return json.loads(returned.read_text()), path
-    return made
+    yield made
+    for path, files in there.items(): assert set(path.rglob('*')) == files, f'a test wrote to {path}'
 
 
 def make_folder(root, counts, size=8, test=8):
@@ -95,8 +98,9 @@ def stage_study(once):
     from ltnb.specs import CLASSIFIERS, GENERATORS
     from ltnb.study import run_study
     code = ''.join(p.read_text() for p in (ROOT / 'nbs').glob('[1-4]0_*.ipynb'))
-    shown = dict(rows=[row for row in CLASSIFIERS if f"'{row}'" in code], generators=list(GENERATORS))
-    return once('stages', lambda out: run_study(notebook_run().split, out, 'tiny', say=lambda line: None, **shown))[1]
+    rows, generators = ([name for name in table if f"'{name}'" in code] for table in (CLASSIFIERS, GENERATORS))
+    return once('stages', lambda out: run_study(notebook_run().split, out, 'tiny', rows=rows, generators=generators,
+                                                say=lambda line: None))[1]
 
 
 def free_port():

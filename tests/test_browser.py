@@ -110,7 +110,7 @@ def menu(page, *texts):
     for text in texts[1:]: page.locator('.lm-Menu-itemLabel').get_by_text(text, exact=True).last.click()
 
 
-def run_all(page, timeout=180_000):
+def run_all(page, timeout=300_000):
     "Run all cells from the menu and wait until the last has its number and the kernel is idle."
     menu(page, 'Run', 'Run All Cells')
     page.wait_for_function("""() => {

@@ -196,6 +196,7 @@ def test_one_more_row_of_each_table_is_a_loss_a_filter_and_a_learner_more(folder
     assert training['loss'] == dict(name='twice')
 
 
+@pytest.mark.slow
 def test_draws_are_the_outer_unit_and_each_has_its_part_of_the_folder(tmp_path, monkeypatch):
     splits, out = [load_split('digits', subset=d) for d in ('ldam', 1)], tmp_path / 'out'
     go = lambda: run_study(splits, out, 'tiny', seeds=[0, 1], rows=['ce', 'ce+ddpm+adjusted'], say=lambda line: None)

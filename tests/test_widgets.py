@@ -90,7 +90,7 @@ def nothing_is_left():
     yield
     gc.collect()
     assert open_widgets() == widgets
-    for _ in range(100):
+    for _ in range(400):
         if threading.active_count() <= threads: break
         time.sleep(.05)
     assert threading.active_count() <= threads
@@ -478,7 +478,7 @@ def small_training(tmp_path=None, steps=60, pause=.005):
 
 
 def until(condition):
-    end = time.time() + 20
+    end = time.time() + 60
     while not condition():
         assert time.time() < end
         time.sleep(.01)
