@@ -93,6 +93,7 @@ CLAIMS = {'CBDM draws more of the real rare images than DDPM (recall)': ('cbdm',
           'SAU with adjusted logits beats the real images with adjusted logits': ('sau+adjusted', 'ce+adjusted', None),
           'SAU with adjusted logits beats balanced softmax with adjusted logits': ('sau+adjusted', 'la+adjusted', None)}
 
+# %% ../nbs/72_report.ipynb #9c999785
 def claim(results:dict, row:str, base:str, metric:str=None) -> dict: # as `paired_difference` has it; None where a row lacks
     "How far `row` is above `base` on few-shot classes: in points of accuracy, or of a generator's metric."
     from ltnb.metrics import paired_difference
@@ -101,6 +102,7 @@ def claim(results:dict, row:str, base:str, metric:str=None) -> dict: # as `paire
     values = lambda n: part[n]['values']['few'][metric] if metric else part[n]['few']['values']
     return paired_difference(values(row), values(base), draws)
 
+# %% ../nbs/72_report.ipynb #340057f2
 def claims_table(*every # results of studies, a column each
                 ) -> Table:
     "Which claims hold on few-shot classes: mean difference, 95 % interval over draws, verdict."

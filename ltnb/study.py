@@ -80,6 +80,7 @@ def _identity(run) -> dict:
     return _plain(dict(data=run.split.sha256, settings=asdict(run.settings), judge=run.seed, version=__version__,
                        marks=run.marks))
 
+# %% ../nbs/73_study.ipynb #66f4db9d
 def _shown(runs, seeds, generator_seeds, rows, generators) -> dict:
     "What a study of this identity shows. Another one makes what is missing, and other results of what is there."
     specs = lambda row: [asdict(s) for s in (row if isinstance(row, tuple) else [row])]
@@ -87,6 +88,7 @@ def _shown(runs, seeds, generator_seeds, rows, generators) -> dict:
                        generator_seeds=generator_seeds, specs=dict(generators={n: specs(GENERATORS[n]) for n in generators},
                                                                    classifiers={r: specs(CLASSIFIERS[r]) for r in rows})))
 
+# %% ../nbs/73_study.ipynb #ab578ea5
 def _finished(out, shown, say): # the results, where they are of just this
     if not (out/'results.json').exists(): return None
     results = load_json(out/'results.json')

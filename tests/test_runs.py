@@ -152,7 +152,8 @@ def test_where_the_balanced_set_is_not_known_one_line_says_so(run, tmp_path):
     assert set(tested) == {'rho', 'published', 'test'} and tested['rho'] == 0     # nothing can be chosen
 
 
-def test_a_generator_that_knows_only_some_classes_is_not_measured_on_all(run):
+def test_a_generator_that_knows_only_some_classes_is_not_measured_on_all(run, tmp_path):
+    run = Run(run.split, tmp_path, 'tiny')
     with pytest.raises(InputError, match='does not know all classes'): run.figures(Recipe(head=0.))
     every_class = Run(load_split('digits', 2.), run.out, 'tiny')
     with pytest.raises(InputError, match='no class with fewer than 20'): every_class.split_of(Recipe(head=0.))

@@ -221,7 +221,7 @@ def test_draws_are_the_outer_unit_and_each_has_its_part_of_the_folder(tmp_path, 
     before = stamps(out)
     monkeypatch.setattr('ltnb.study.make', lambda *args: 1 / 0)
     assert without_timings(go()) == without_timings(r) and stamps(out) == before
-    splits[1] = load_split('digits', subset=2)
+    splits[0] = load_split('digits', subset=2)
     with pytest.raises(InputError, match=r'holds another study \(its data differs\)'): go()
 
 
