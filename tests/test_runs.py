@@ -121,11 +121,12 @@ def test_a_filled_training_set_that_is_kept_computes_no_filter_report(run, monke
     with pytest.raises(AssertionError, match='was computed'): run.filled(TrainingSet(Recipe(), 'band'))
 
 
-def test_another_judge_target_or_size_is_refused(run):
+def test_another_judge_target_or_size_is_refused(run, tmp_path):
+    out = shutil.copytree(run.out, tmp_path / 'out')    # where another judge is trained before that is seen
     with pytest.raises(InputError, match='was made with another run'):
-        Run(run.split, run.out, 'tiny', seed=1).filled(FILTERED)
+        Run(run.split, out, 'tiny', seed=1).filled(FILTERED)
     with pytest.raises(InputError, match='was made with another settings'):
-        Run(run.split, run.out, 'small').generator('ddpm')
+        Run(run.split, out, 'small').generator('ddpm')
 
 
 def test_a_filter_that_was_changed_is_noticed(run, monkeypatch):
