@@ -161,7 +161,7 @@ class Run:
     @part(lambda run, recipe, seed: [(Run.samples, recipe, seed), *run.judges()])
     def figures(self, recipe:Recipe|str, seed:int=0) -> dict:
         "How good the samples of a generator are, as `class_figures` has it."
-        s, split = self.samples(recipe, seed), self._of_all_classes(by_name(recipe, GENERATORS))
+        split, s = self._of_all_classes(by_name(recipe, GENERATORS)), self.samples(recipe, seed)
         return class_figures(split, s.images, s.labels, self.space(), self.judge(),
                              self.settings.metrics.k, self.split.groups)
 
