@@ -41,7 +41,7 @@ from dataclasses import replace
 from pathlib import Path
 from ltnb.cbdm import cbdm_for
 from ltnb.cli import main
-from ltnb.compute import alone, gather, in_parallel, on_main, team
+from ltnb.compute import alone, disband, gather, in_parallel, on_main, team
 from ltnb.core import InputError, fingerprint, save_json
 from ltnb.sources import load_split
 from ltnb.diffusion import sample
@@ -75,6 +75,7 @@ else:
     on_main(save_json, out / 'told.json', told)
     try: main(['study', '--data', 'digits', '--preset', 'tiny', '--out', sys.argv[1] + '/conftest.py'])
     except SystemExit as e: sys.stdout.write(f'status {e.code}\\n')     # in one piece
+    disband()       # or the one that ends last may be aborted
 '''
 
 
