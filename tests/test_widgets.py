@@ -1,4 +1,4 @@
-"The explorers without a browser: state, edge cases, speed and memory, and nothing left behind."
+"The explorers without a browser: state, edge cases, what is computed, and nothing left behind."
 import gc
 import itertools
 import re
