@@ -31,7 +31,8 @@ $(STAMP): settings.ini constraints.txt
 	@echo 'Setting up .venv (once; torch is about 6 GB, a few minutes)'
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "ltnb needs Python 3.10 or newer; try: make PYTHON=python3.11 …")'
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import ltnb.study, nbclient, nbconvert, pytest'   # compiles what is used, not all
 	@mkdir -p .venv/share/jupyter/lab/settings   # JupyterLab asks nobody whether it may fetch news
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > .venv/share/jupyter/lab/settings/overrides.json
 	@touch $(STAMP)

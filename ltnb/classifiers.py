@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'SmallNet', 'ResNet32', 'ResNet50', 'ResNeXt50', 'ClassifierSettings', 'classifier_settings',
            'ClassifierLoss', 'CrossEntropy', 'build', 'train_classifier', 'in_batches', 'logits', 'features',
-           'accuracy_of', 'accuracy_and_calibration', 'class_accuracy', 'accuracy_figures', 'accuracy_over_generators']
+           'accuracy_of', 'class_accuracy', 'accuracy_figures', 'accuracy_over_generators']
 
 # %% ../nbs/09_classifiers.ipynb #4e78e1fa
 from dataclasses import asdict, dataclass, replace
@@ -241,13 +241,9 @@ def accuracy_of(z:torch.Tensor, labels:torch.Tensor, num_classes:int) -> tuple: 
     return (torch.stack([right[labels == c].float().mean() for c in range(num_classes)]) * 100,
             calibration_error(z, labels))
 
-def accuracy_and_calibration(net, data:ImageSet, num_classes:int) -> tuple: # as `accuracy_of`
-    "Accuracy of each class and expected calibration error of a classifier on `data`."
-    return accuracy_of(logits(net, data.images), data.labels, num_classes)
-
 def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_classes,) in percent
     "Accuracy of each class in percent."
-    return accuracy_and_calibration(net, data, num_classes)[0]
+    return accuracy_of(logits(net, data.images), data.labels, num_classes)[0]
 
 # %% ../nbs/09_classifiers.ipynb #09d67a41
 def accuracy_figures(split:Split,

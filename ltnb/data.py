@@ -139,7 +139,8 @@ class Split:
         return self.full
     @cached_property
     def left_out(self) -> ImageSet:
-        "Real images that are in neither training nor test set: what is chosen, is chosen on these."
+        "Real images that are in neither training nor test set, none where the balanced set is not known: to choose on."
+        if self.full is None: return self.test[:0]
         pool, pixels = self.balanced + self.spare if self.spare else self.balanced, lambda image: image.numpy().tobytes()
         seen = {*map(pixels, self.train.images), *map(pixels, self.test.images)}
         return pool[torch.tensor([pixels(image) not in seen for image in pool.images], dtype=torch.bool)]

@@ -6,16 +6,16 @@
 __all__ = ['part', 'Run', 'draws_of', 'filled_part', 'by_name', 'name_of', 'plan', 'make', 'notebook_run']
 
 # %% ../nbs/46_runs.ipynb #40206017
-import os, time
+import math, os, time
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from .classifiers import accuracy_and_calibration, accuracy_figures, accuracy_of, features, logits
+from .classifiers import accuracy_figures, accuracy_of, features, logits
 from .compute import gather, in_parallel, on_main, team
-from .core import InputError, load_json, rng, save_json
+from .core import InputError, fingerprint, load_json, rng, save_json
 from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
 from .filling import fill_classes, load_filled, save_filled
@@ -59,12 +59,17 @@ def _less_head(split, share):
     return replace(split, train=only(split.train), test=only(split.test), full=None,
                    class_names=[split.class_names[c] for c in few])
 
+# %% ../nbs/46_runs.ipynb #30909a0d
 def _wrong_labels(data, share, num_classes, seed):
     "`data` in which a share of the generated images has the label of another class."
     used, g = data[data.synthetic], rng(seed, 'wrong labels')
     other = (used.labels + torch.randint(1, num_classes, (len(used),), generator=g)) % num_classes
     labels = torch.where(torch.rand(len(used), generator=g) < share, other, used.labels)
     return data[~data.synthetic] + replace(used, labels=labels)
+
+def _replaced(x, this, that):
+    "Lists of numbers in which `that` stands for what `this` is true of."
+    return [_replaced(y, this, that) for y in x] if isinstance(x, list) else that if this(x) else x
 
 # %% ../nbs/46_runs.ipynb #789df113
 class Run:
@@ -161,10 +166,11 @@ class Run:
     @part(lambda run, recipe, seed: [(Run.samples, recipe, seed), *run.judges()])
     def figures(self, recipe:Recipe|str, seed:int=0) -> dict:
         "How good the samples of a generator are, as `class_figures` has it."
-        split, s = self._of_all_classes(by_name(recipe, GENERATORS)), self.samples(recipe, seed)
-        return class_figures(split, s.images, s.labels, self.space(), self.judge(),
-                             self.settings.metrics.k, self.split.groups)
-
+        recipe = by_name(recipe, GENERATORS)
+        split, s = self._of_all_classes(recipe), self.samples(recipe, seed)
+        return self.kept_row(self.samples_file(recipe, seed).stem, dict(asdict(recipe), seed=seed, samples=s.sha256),
+                             lambda: class_figures(split, s.images, s.labels, self.space(), self.judge(),
+                                                   self.settings.metrics.k, self.split.groups))
     @part(lambda run, recipe, seed, draw: [(Run.generator, recipe, seed), *run.judges()])
     def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw) -> dict:
         "A row of an experiment: figures of samples drawn in one way, as many of a class as there are test images."
@@ -266,21 +272,22 @@ class Run:
         what, learner = by_name(row, CLASSIFIERS)
         return self.trained(what, learner, generator_seed if what.recipe else None, seed)
 
-    @part(lambda run, *key: [(Run.trained, *key)])
-    def accuracy(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> tuple:
-        "Accuracy of each class on the test set in percent, and expected calibration error."
-        net = self.trained(what, learner, generator_seed, seed)
-        accuracy, ece = accuracy_and_calibration(net, self.split.test, self.split.num_classes)
-        return accuracy.tolist(), ece
-
     @part(lambda run, what, learner, *key: [(Run.trained, what, replace(learner, tau=0.), *key)])
     def tested(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> dict:
         """Accuracy of each class in percent and ECE, under 'test' and 'left_out' for each of `TAUS`, under 'published'
         with the logits adjusted by the learner's own tau and the prior of the real images. For `TAUS` the prior is that of
         real images plus `rho` times the generated ones, rho fitted on the left-out images (`fit_rho`)."""
         net, data = self.trained(what, replace(learner, tau=0.), generator_seed, seed), self.training_set(what, generator_seed)
+        def made():     # JSON has no NaN, the accuracy of a class without images
+            return {k: _replaced(v, math.isnan, None) for k, v in self._tested(net, data, learner.tau).items()}
+        row = self.kept_row(self.classifier_file(what, learner, generator_seed, seed).stem,
+                             dict(asdict(what), **asdict(learner), seeds=[generator_seed, seed],
+                                  classifier=fingerprint(net.state_dict()), data=data.sha256,
+                                  left_out=self.split.left_out.sha256), made)
+        return {k: _replaced(v, lambda x: x is None, math.nan) for k, v in row.items()}
+    def _tested(self, net, data, tau):
         sets, C = dict(test=self.split.test), self.split.num_classes
-        if self.split.full is not None and len(self.split.left_out): sets['left_out'] = self.split.left_out
+        if len(self.split.left_out): sets['left_out'] = self.split.left_out
         z = {name: logits(net, s.images) for name, s in sets.items()}
         fitted = 'left_out' in sets and data.synthetic.any()
         rho = fit_rho(z['left_out'], sets['left_out'].labels, data, C) if fitted else 0.
@@ -288,13 +295,13 @@ class Run:
             of, ece = accuracy_of(adjust(z[name], counts, tau), sets[name].labels, C)
             return [of.tolist(), ece]
         counts = class_weights(data, C, rho)
-        return dict(rho=rho, published=figures('test', torch.tensor(self.split.counts), learner.tau),
+        return dict(rho=rho, published=figures('test', torch.tensor(self.split.counts), tau),
                     **{name: [figures(name, counts, tau) for tau in TAUS] for name in sets})
 
     def score(self, row:str, seeds=(0, 1, 2)) -> dict:
         "Accuracy of a row of `CLASSIFIERS` over classifier seeds, first generator, as `accuracy_figures` has it."
         what, learner = by_name(row, CLASSIFIERS)
-        runs = [self.accuracy(what, learner, 0 if what.recipe else None, s)[0] for s in seeds]
+        runs = [self.tested(what, learner, 0 if what.recipe else None, s)['published'][0] for s in seeds]
         return accuracy_figures(self.split, torch.tensor(runs))
 
 # %% ../nbs/46_runs.ipynb #90db0203
@@ -353,8 +360,9 @@ def make(run:Run,
         done = in_parallel(_make, map(job, parts), workers, desc, after,
                            lambda job, result: on_done((job[1], *job[3:]), result[0]))
         return {p: result for p, (_, result) in zip(parts, done)}
-    made = several([p for p in run.judges() if p in graph], 1)
+    made = {}
     if team().num_processes > 1:    # all processes make generators, draw samples and fill training sets together
+        made = several([p for p in run.judges() if p in graph], 1)
         for p in [p for p in graph if p[0].together]:
             seconds, made[p] = _make(*job(p))
             on_done(p, seconds)

@@ -146,9 +146,9 @@ def test_a_row_of_another_size_is_refused(run, tmp_path):
 def test_where_the_balanced_set_is_not_known_one_line_says_so(run, tmp_path):
     alone = Run(replace(run.split, full=None), tmp_path, 'tiny')
     for ask in (lambda: alone.training_set('oracle'), lambda: alone.score('oracle'),
-                lambda: alone.filter_of(TrainingSet(Recipe(), 'oracle')),
-                lambda: alone.split.left_out):
+                lambda: alone.filter_of(TrainingSet(Recipe(), 'oracle'))):
         with pytest.raises(InputError, match='balanced set is not known'): ask()
+    assert len(alone.split.left_out) == 0
     tested = run.tested(REAL, Learner(tau=1.), None, 0)
     assert set(tested) == {'rho', 'published', 'test'} and tested['rho'] == 0     # nothing can be chosen
 
