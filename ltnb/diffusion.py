@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SAMPLERS', 'noise_schedule', 'GeneratorSettings', 'generator_settings', 'unet', 'count_parameters', 'patch_of',
-           'predict_noise', 'NoisyBatch', 'ddpm_loss', 'noisy_batch', 'ClassConditionalPipeline', 'with_sampler',
-           'sample', 'samples_about', 'draw_samples']
+           'predict_noise', 'NoisyBatch', 'ddpm_loss', 'noisy_batch', 'SamplingStep', 'SamplingHook',
+           'ClassConditionalPipeline', 'with_sampler', 'sample', 'samples_about', 'draw_samples']
 
 # %% ../nbs/07_diffusion.ipynb #0eb36918
 import inspect, time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from .augment import geometric_augment
 from .compute import gather, mixed_precision, team, to_device, usual_speed
 from .core import InputError, fingerprint, load_tensors, progress, rng, save_tensors
 from .data import ImageSet, Split, batch_indices, to_float, to_uint8
-from .training import artifact
+from .training import artifact, describe
 
 # %% ../nbs/07_diffusion.ipynb #6101e7eb
 def noise_schedule(num_train_timesteps:int=1000) -> DDPMScheduler:
@@ -50,6 +51,7 @@ class GeneratorSettings:
     augment: float = 0.             # p of the non-leaking geometric augmentation; CBDM + ADA: 0.12
     shift: float = 0.               # p of a non-leaking shift alone, in place of `augment`
     patch: int = 1                  # a side of the squares of pixels that the U-Net takes as channels
+    batch_imbalance: float = None   # classes drawn by an exponential profile of this imbalance, 1 for all alike; as they come if None
 
 # %% ../nbs/07_diffusion.ipynb #a2216de0
 def generator_settings(split:Split, size:str='small') -> GeneratorSettings:
@@ -139,11 +141,22 @@ def ddpm_loss(net, batch:NoisyBatch, generator:torch.Generator
     return (eps - batch.eps).square().mean(), eps
 
 # %% ../nbs/07_diffusion.ipynb #1606dbc6
+def _resampled(split, imbalance, n, g):
+    "Images of a batch, with replacement: class shares fall exponentially, the commonest has `imbalance` times the rarest's."
+    order = torch.tensor(split.counts).argsort(descending=True, stable=True)
+    share = torch.zeros(split.num_classes, dtype=torch.float64)
+    share[order] = float(imbalance)**-torch.linspace(0, 1, split.num_classes, dtype=torch.float64)
+    labels = split.train.labels.cpu()
+    return torch.multinomial((share / torch.tensor(split.counts))[labels], n, replacement=True, generator=g)
+
+# %% ../nbs/07_diffusion.ipynb #75435273
 def noisy_batch(split:Split, settings:GeneratorSettings, schedule, step:int, seed:int, device='cpu'
                ) -> tuple[NoisyBatch, torch.Generator]: # the batch, and the generator for what else the step draws
     "Batch number `step` of a training, or this process's part of it: it depends on `seed` and `step` only."
     g, n, at = rng(seed, 'generator', step), settings.batch_size, split.train.images.device
-    i = to_device(batch_indices(len(split.train), n, step, seed), at)
+    if settings.batch_imbalance: i = _resampled(split, settings.batch_imbalance, n, g)
+    else: i = batch_indices(len(split.train), n, step, seed)
+    i = to_device(i, at)
     x0, y = to_float(to_device(split.train.images[i], device)), to_device(split.train.labels[i], device)
     t, eps = torch.randint(len(schedule), (n,), generator=g), torch.randn(x0.shape, generator=g)
     drop = torch.rand(1 if settings.drop_whole_batch else n, generator=g) < settings.label_drop
@@ -156,25 +169,58 @@ def noisy_batch(split:Split, settings:GeneratorSettings, schedule, step:int, see
                  xt=schedule.add_noise(x0, eps, t), abar=schedule.alphas_cumprod[t].view(-1, 1, 1, 1), what=what)
     return NoisyBatch(**{k: v[_mine(n)] for k, v in batch.items()}), g
 
+# %% ../nbs/07_diffusion.ipynb #b374f831
+@dataclass
+class SamplingStep:
+    "What a hook sees of a step of sampling, from noise to image."
+    number: int            # from 0
+    steps: int             # in all
+    t: torch.Tensor        # 0-d: the time step that x_t is at, from 0 to T-1
+    abar: float            # cumulative product of 1 - beta there
+    abar_next: float       # and after the step
+    labels: torch.Tensor   # (N,) classes that are drawn
+    predict: object        # predict(x, t, labels) -> the noise that the network sees in (N, C, H, W) noisy images
+    noise: object          # noise(shape) -> (N, *shape) normal numbers, each image's from its own generator
+
+    @property
+    def sigma(self) -> float:
+        "The noise level: standard deviation of the noise for an image of unit scale."
+        return (1 / self.abar - 1)**.5
+    def clean(self, x, eps): # both (N, C, H, W)
+        "The clean image that noisy images and the noise in them stand for."
+        return (x - (1 - self.abar)**.5 * eps) / self.abar**.5
+
+class SamplingHook:
+    "Done at every step of sampling. This one does nothing; what it draws, a hook draws by `step.noise`."
+    def embed(self, e, step:SamplingStep): return e        # e: (N, D) class embeddings of the pass with labels
+    def move(self, x, eps, step:SamplingStep): return x    # x: (N, C, H, W) is x_t, eps the noise that the step will take out
+
 # %% ../nbs/07_diffusion.ipynb #89d0ac82
 class ClassConditionalPipeline(DiffusionPipeline):
     "A class-conditional generator as a diffusers pipeline: `from_pretrained(dir)(class_labels=[0, 1], …).images`."
-    def __init__(self, unet:UNet2DModel, scheduler, patch:int=1): # patch: as in `GeneratorSettings`
+    _optional_components = ['early16', 'early8', 'early4']     # the average of the weights at 1/16, 1/8, 1/4 of the training
+
+    def __init__(self, unet:UNet2DModel, scheduler, patch:int=1, # patch: as in `GeneratorSettings`
+                 early16:UNet2DModel=None, early8:UNet2DModel=None, early4:UNet2DModel=None):
         super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_modules(unet=unet, scheduler=scheduler, early16=early16, early8=early8, early4=early4)
         self.register_to_config(patch=patch)
 
     @torch.no_grad()
     def __call__(self,
                  class_labels,             # (N,) classes to draw, a list or a tensor
-                 guidance_scale:float=1.,  # diffusers' convention: 1 is no guidance; CBDM's w is this less 1
+                 guidance_scale=1.,        # diffusers' convention: 1 is no guidance, CBDM's w is this less 1; or f(sigma)
                  num_inference_steps:int=20,
                  generator=None,           # a torch.Generator, or one for each image
                  output_type:str='pil',    # 'pil', or 'pt' for a (N, C, H, W) uint8 tensor
-                 callback=None             # callback(step, x_t) after each step, for watching
+                 callback=None,            # callback(step, x_t) after each step, for watching
+                 guide:UNet2DModel=None,   # takes the place of the pass without labels, and is told the labels
+                 hooks=(),                 # `SamplingHook`s
+                 guider=None               # of `diffusers.guiders`, for two predictions, in place of `guidance_scale`
                 ) -> ImagePipelineOutput:  # `.images`: a list of PIL images, or the tensor
         "Draw an image of each of `class_labels`."
         net, s, device = self.unet, self.scheduler, self.unet.device
+        _check_guide(net, guide)
         y = torch.as_tensor(class_labels, device=device)
         null = net.config.num_class_embeds - 1
         if not ((0 <= y) & (y < null)).all():
@@ -184,27 +230,65 @@ class ClassConditionalPipeline(DiffusionPipeline):
         hw = hw if isinstance(hw, (list, tuple)) else (hw, hw)
         shape = net.config.in_channels // p**2, hw[0] * p, hw[1] * p
         fast = usual_speed(device, net.config.block_out_channels[0], max(hw))
-        if fast.channels_last: net.to(memory_format=torch.channels_last)
-        def predict(x, t, y):
+        for n in (net, guide) if fast.channels_last else (): n and n.to(memory_format=torch.channels_last)
+        def predict(x, t, y, net=net):
             with mixed_precision(device, fast.bf16): return predict_noise(net, x, t, y).float()
-        def noise():
+        def other(x, t): return predict(x, t, y, guide) if guide else predict(x, t, torch.full_like(y, null))
+        def both(x, t):
+            if guide: return predict(x, t, y), other(x, t)
+            return predict(torch.cat([x, x]), t, torch.cat([y, torch.full_like(y, null)])).chunk(2)
+        def noise(shape=shape):
             if gs is None: return torch.randn(len(y), *shape, generator=generator).to(device)
             return torch.stack([torch.randn(shape, generator=g) for g in gs]).to(device)
         s.set_timesteps(num_inference_steps, device=device)
         extra = ({'generator': generator}
                  if 'generator' in inspect.signature(s.step).parameters and generator is not None else {})
-        w, x = guidance_scale - 1, noise() * s.init_noise_sigma
-        for i, t in enumerate(s.timesteps):
-            xs = s.scale_model_input(x, t)
-            if w:
-                cond, uncond = predict(torch.cat([xs, xs]), t, torch.cat([y, torch.full_like(y, null)])).chunk(2)
-                eps = cond + w * (cond - uncond)
-            else: eps = predict(xs, t, y)
-            x = s.step(eps, t, x, **extra).prev_sample
-            if callback: callback(i, x)
+        abar = [s.alphas_cumprod[int(t)].item() for t in s.timesteps] + [1.]
+        x = noise() * s.init_noise_sigma
+        with _embeds(net, null, hooks) as step_is:
+            for i, t in enumerate(s.timesteps):
+                xs, at = s.scale_model_input(x, t), SamplingStep(i, len(s.timesteps), t, *abar[i:i+2], y, predict, noise)
+                step_is(at)
+                if guider:
+                    guider.set_state(i, at.steps, t)
+                    eps = guider.forward(*both(xs, t) if guider.num_conditions > 1 else [predict(xs, t, y)]).pred
+                else: eps = _guided(guidance_scale(at.sigma) if callable(guidance_scale) else guidance_scale,
+                                    lambda: predict(xs, t, y), lambda: other(xs, t), lambda: both(xs, t))
+                for hook in hooks: x = hook.move(x, eps, at)
+                x = s.step(eps, t, x, **extra).prev_sample
+                if callback: callback(i, x)
         images = to_uint8(x).cpu()
         if output_type == 'pt': return ImagePipelineOutput(images)
         return ImagePipelineOutput(self.numpy_to_pil(images.permute(0, 2, 3, 1).float().numpy() / 255))
+
+# %% ../nbs/07_diffusion.ipynb #afc6b28a
+def _guided(g, cond, other, both): # functions that make the passes
+    "The prediction at a guidance scale, with no pass that is not needed."
+    if g == 1: return cond()
+    if g == 0: return other()
+    cond, other = both()
+    return cond + (g - 1) * (cond - other)
+
+def _check_guide(net, guide):
+    for k in ('num_class_embeds', 'sample_size', 'in_channels') if guide else ():
+        if guide.config[k] != net.config[k]:
+            raise InputError(f'a guide must know the classes and the size of image of what it guides: its {k} is '
+                             f'{guide.config[k]}, not {net.config[k]}')
+
+# %% ../nbs/07_diffusion.ipynb #6e264c8e
+@contextmanager
+def _embeds(net, null, hooks): # gives a function that is told of each step
+    "Within this block the class embeddings that `net` uses go through the hooks that change them."
+    hooks, now = [h for h in hooks if type(h).embed is not SamplingHook.embed], []
+    def changed(module, inputs, e):
+        told = inputs[0] != null
+        mine = e[told]
+        for h in hooks: mine = h.embed(mine, now[0])
+        return e.masked_scatter(told[:, None], mine)
+    handle = net.class_embedding.register_forward_hook(changed) if hooks else None
+    def step_is(at): now[:] = [at]
+    try: yield step_is
+    finally: handle and handle.remove()
 
 # %% ../nbs/07_diffusion.ipynb #388dacc0
 SAMPLERS = {'ddpm': DDPMScheduler.from_config, 'ddim': DDIMScheduler.from_config,
@@ -216,7 +300,8 @@ def with_sampler(pipe:ClassConditionalPipeline,
                 ) -> ClassConditionalPipeline:
     "The same generator with another sampler; the one given is left as it is."
     if name not in SAMPLERS: raise InputError(f'unknown sampler {name!r}: it is one of {", ".join(SAMPLERS)}')
-    return ClassConditionalPipeline(pipe.unet, SAMPLERS[name](noise_schedule().config), pipe.config.patch)
+    return ClassConditionalPipeline(pipe.unet, SAMPLERS[name](noise_schedule().config), pipe.config.patch,
+                                    pipe.early16, pipe.early8, pipe.early4)
 
 # %% ../nbs/07_diffusion.ipynb #ce5a7468
 def sample(pipe:ClassConditionalPipeline,
@@ -225,16 +310,18 @@ def sample(pipe:ClassConditionalPipeline,
            guidance:float=0.,          # CBDM's w: 0 is no guidance
            steps:int=20,               # of the pipeline's scheduler
            batch_size:int=256,
-           first:int=0                 # the number of the first image, to go on where another call ended
+           first:int=0,                # the number of the first image, to go on where another call ended
+           policy=None,                # what else guides: a `ltnb.policies.Policy`
+           phi=None                    # a classifier, for the policy that asks one
           ) -> torch.Tensor:           # (N, C, H, W) uint8
     "Draw images; number i depends on `seed`, i and its label only. A team's processes share the batches out."
     pipe.unet.eval()
+    how = policy.how(pipe, guidance, phi) if policy else dict(guidance_scale=1 + guidance)
     batches, drawn = range(0, len(labels), batch_size), {}
     for i in progress(batches[team().process_index::team().num_processes], 'sampling', unit='batch'):
         y = labels[i:i + batch_size]
         gs = [rng(seed, 'sample', first + i + j) for j in range(len(y))]
-        drawn[i] = pipe(y, guidance_scale=1 + guidance, num_inference_steps=steps,
-                        generator=gs, output_type='pt').images
+        drawn[i] = pipe(y, num_inference_steps=steps, generator=gs, output_type='pt', **how).images
     drawn = {i: images for part in gather(drawn) for i, images in part.items()}
     return torch.cat([drawn[i] for i in batches])
 
@@ -250,18 +337,20 @@ def draw_samples(pipe:ClassConditionalPipeline,
                  path:str|Path=None,   # file to save to, or to load from
                  seed:int=0,
                  guidance:float=0.,
-                 steps:int=20
+                 steps:int=20,
+                 policy=None,          # as in `sample`, and so is `phi`
+                 phi=None
                 ) -> ImageSet:         # all marked synthetic, class by class
     "As many samples of each class, loaded if `path` has them already; an `InputError` if it has others."
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
     about = dict(seed=seed, per_class=per_class,
                  sampler=' '.join([type(pipe.scheduler).__name__,
                                    pipe.scheduler.config.get('algorithm_type', '')]).strip(),
-                 steps=steps, guidance=guidance,
+                 steps=steps, guidance=guidance, policy=describe(policy),
                  generator_sha256=fingerprint(pipe.unet.state_dict()))
     def draw():
         start = time.perf_counter()
-        return sample(pipe, labels, seed, guidance, steps), time.perf_counter() - start
+        return sample(pipe, labels, seed, guidance, steps, policy=policy, phi=phi), time.perf_counter() - start
     def save(path, drawn, about):
         save_tensors(path, dict(images=drawn[0], labels=labels), **about, count=len(labels), seconds=drawn[1])
     images, _ = artifact(path, about, draw, lambda path: (load_tensors(path)[0]['images'], None), save, samples_about)

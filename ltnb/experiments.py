@@ -22,7 +22,8 @@ from .folder import run_folder
 from .metrics import class_figures, mean_of, spread
 from .rebalancing import METHODS
 from .rows import tested_figures
-from .runs import Run, draws_of, filled_part, make, part
+from .making import make
+from .runs import Run, draws_of, filled_part, part
 from .sau import STRATEGIES
 from .sources import load_split
 from .specs import AID, TAUS, Draw, Learner, Recipe, TrainingSet, run_settings
@@ -71,7 +72,7 @@ SAMPLES = {'ddpm': [None, -.25, .5], 'cbdm': [None, .5]}     # method -> guidanc
 def _samples(usual):    # which samples teach best?
     recipes = [Recipe('ddpm', length=.5), Recipe('ddpm', shift=.5), Recipe(tau=.5), Recipe(prior='uniform')]
     ways = [Learner(m, tau=t) for m in ('ce', 'sau') for t in (0., 1.)]
-    return ({TrainingSet(Recipe(m), guidance=w): ways for m, ws in SAMPLES.items() for w in ws}
+    return ({TrainingSet(Recipe(m, guidance=w)): ways for m, ws in SAMPLES.items() for w in ws}
             | {TrainingSet(r): ways for r in recipes})
 
 # %% ../nbs/70_experiments.ipynb #04875ecb

@@ -15,7 +15,8 @@ from .classifiers import build
 from .compute import default_device, gains_little, on_main, team, usual_speed
 from .diffusion import ClassConditionalPipeline, count_parameters, noise_schedule, sample, unet, with_sampler
 from .generators import train_generator
-from .runs import Run, name_of, plan
+from .making import plan
+from .runs import Run, name_of
 from .specs import GENERATORS, LOSSES, Learner, Recipe
 from .training import first_steps
 
@@ -68,7 +69,7 @@ def _seconds_a_pass(run, net) -> float: # of one image through the U-Net
 def _forecast(run, wanted):
     graph, device, s = plan(run, wanted), default_device(), run.settings
     of = lambda f: [key for g, *key in graph if g is f]
-    plain = lambda recipe: Recipe(recipe.method)       # its other knobs cost nothing
+    plain = lambda recipe: Recipe(recipe.method)    # its other knobs cost nothing
     a_step = _generator_steps(run, dict.fromkeys(plain(r) for r, _ in of(Run.generator)))
     learn = _learner_seconds(run, ('ce', 'sau'))
     kind = lambda learner: 'sau' if learner.method == 'sau' else 'ce'
@@ -82,8 +83,9 @@ def _forecast(run, wanted):
             seconds['generators'] += s.generator.steps * r.length * (a_step[plain(r)] + aid * bool(r.aid))
     for r, seed in of(Run.samples):
         if not run.samples_file(r, seed).exists():
-            seconds['samples'] += images * s.sampling.steps * (2 if run.draw(r).guidance else 1) * a_pass
-    weights = count_parameters(net) * (len(of(Run.generator)) + 4)                 # 4: the checkpoint of one in training
+            draw = run.draw(r)
+            seconds['samples'] += images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1) * a_pass
+    weights = count_parameters(net) * (4*len(of(Run.generator)) + 7)    # with three earlier averages; the checkpoint of one in training
     for what, learner, g, seed in of(Run.trained):
         if learner.tau: continue        # another one, adjusted, which is not kept
         weights += learn[kind(learner)][1]

@@ -13,7 +13,7 @@ import torch
 from .core import InputError, load_json, save_json
 
 # %% ../nbs/44_marks.ipynb #0f193b3a
-DRAWN = ('seed', 'per_class', 'sampler', 'steps', 'guidance', 'generator_sha256')  # what a sample's number means
+DRAWN = ('seed', 'per_class', 'sampler', 'steps', 'guidance', 'policy', 'generator_sha256')  # what a sample's number means
 
 def save_marks(path:str|Path,
                marks:dict # name -> (how the samples were drawn, as `draw_samples` notes it; (N,) 1 keep, -1 drop, or 0)
@@ -24,7 +24,7 @@ def save_marks(path:str|Path,
         if not m.any(): continue
         if not about: raise InputError(f'how {name} was drawn is not known, so its marks would fit no '
                                                  'samples: browse the folder of a study')
-        entries.append(dict(generator=name, drawn={k: about[k] for k in DRAWN},
+        entries.append(dict(generator=name, drawn={k: about.get(k) for k in DRAWN},
                             keep=(m > 0).nonzero()[:, 0].tolist(), drop=(m < 0).nonzero()[:, 0].tolist()))
     save_json(path, dict(schema=1, marks=entries))
 
@@ -36,7 +36,7 @@ def load_marks(path:str|Path) -> list: # of dicts: generator, drawn, keep, drop
     numbers_from_0 = lambda numbers: all(type(i) is int and i >= 0 for i in numbers)
     try:
         entries = load_json(path)['marks']
-        fine = all(set(e) >= {'generator'} and set(e['drawn']) == set(DRAWN) and numbers_from_0(e['keep']) and numbers_from_0(e['drop'])
+        fine = all(set(e) >= {'generator'} and set(DRAWN) - {'policy'} <= set(e['drawn']) <= set(DRAWN) and numbers_from_0(e['keep']) and numbers_from_0(e['drop'])
                    and not set(e['keep']) & set(e['drop']) for e in entries)
     except (KeyError, TypeError): fine = False
     if not fine: raise InputError(f'{path} is no file of marks as save_marks writes it')
@@ -45,7 +45,7 @@ def load_marks(path:str|Path) -> list: # of dicts: generator, drawn, keep, drop
 # %% ../nbs/44_marks.ipynb #06f5ef5c
 def is_of(entry:dict, about:dict) -> bool:
     "Whether a mark is of samples that were drawn like that."
-    return bool(about) and all(entry['drawn'][k] == about.get(k) for k in DRAWN)
+    return bool(about) and all(entry['drawn'].get(k) == about.get(k) for k in DRAWN)
 
 def marks_for(entries:list, # as `load_marks` gives them
               about:dict,   # how samples were drawn; None if that is not known

@@ -35,6 +35,6 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
         except CellExecutionError as e: raise TrainingError(f'{nb_path.name}: {e.ename}: {e.evalue}') from e
         save_text(target, nbformat.writes(nb) + '\n')
         return target
-    paths = sorted(Path(nbs).glob('[1-4]0_*.ipynb'))
+    paths = sorted(Path(nbs).glob('[1-4]0_*.ipynb'), reverse=True)     # the last ones take longest
     with ThreadPoolExecutor(2) as pool:
-        return list(progress(pool.map(execute, paths), 'notebooks', total=len(paths), unit='notebook'))
+        return list(progress(pool.map(execute, paths), 'notebooks', total=len(paths), unit='notebook'))[::-1]

@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'AID', 'OMEGA', 'GENERATORS', 'FILTERS_SHOWN', 'REAL', 'ALL_REAL', 'CLASSIFIERS', 'STORY', 'TAUS', 'PRESETS',
-           'Recipe', 'Draw', 'TrainingSet', 'Learner', 'Sampling', 'SAUSettings', 'Measuring', 'RunSettings',
-           'run_settings']
+           'Recipe', 'Draw', 'TrainingSet', 'Learner', 'recipe_of', 'Sampling', 'SAUSettings', 'Measuring',
+           'RunSettings', 'run_settings']
 
 # %% ../nbs/45_specs.ipynb #488a14f6
 from dataclasses import dataclass, replace
-
+from functools import partial
 import torch
 from torch import nn
 
+from .after import MODES, CCUALoss, CMLoss, CORALLoss, OCLoss
 from .cbdm import cbdm_for
 from .classifiers import ClassifierSettings, classifier_settings, train_classifier
 from .core import InputError
 from .data import ImageSet, Split
 from .diffusion import GeneratorSettings, ddpm_loss, generator_settings
+from .policies import POLICIES, policy_of
 from .rebalancing import METHODS, adjusted, train_with
 from .sau import SAULoss
 
@@ -26,7 +28,8 @@ from .sau import SAULoss
 class Recipe:
     "A generator."
     method: str = 'cbdm'             # of `LOSSES`
-    tau: float = 1.
+    tau: float = 1.                  # CBDM's
+    strength: float = 1.             # of the other methods' terms, in units of what is published
     prior: str = 'train'             # what y' is drawn from: 'train' or 'uniform'
     imbalance_factor: float = None   # that of the run if None
     length: float = 1.               # optimisation steps, in units of the preset's
@@ -35,21 +38,32 @@ class Recipe:
     aid_bound: float = 1.            # on the factor in that loss
     head: float = 1.                 # share of the images of classes with 20 or more that it is trained on
     shift: float = 0.                # p of a non-leaking shift of a training image
+    batch_imbalance: float = None    # as in `GeneratorSettings`
+    guidance: float = None           # CBDM's w that is drawn with; that of the run if None
+    policy: str = None               # and what else guides, as `policy_of` takes it
 
+    def __post_init__(self): self.policy and policy_of(self.policy)
+
+    @property
+    def trained(self):
+        "What is trained, however it is drawn from."
+        return replace(self, guidance=None, policy=None)
     @property
     def base(self):
         "What a fine-tuned one starts from."
         return Recipe('ddpm', imbalance_factor=self.imbalance_factor, head=self.head)
 
+
     @property
     def title(self) -> str:
         "In words."
-        return self.method.upper() + ' with L_AID'*(self.aid != 0)
-
+        return (self.method.upper() + ' with L_AID'*(self.aid != 0) + f' ({self.policy})'*bool(self.policy)
+                + ('' if self.guidance is None else f' (w = {self.guidance:g})'))
     @property
     def name(self) -> str:
         "Such as `cbdm-tau2` or `ddpm-R5`."
         return self.method + ''.join([f'-tau{self.tau:g}' if self.tau != 1 else '',
+                                      f'-strength{self.strength:g}' if self.strength != 1 else '',
                                       '-uniform' if self.prior == 'uniform' else '',
                                       f'-R{self.imbalance_factor:g}' if self.imbalance_factor else '',
                                       f'-length{self.length:g}' if self.length != 1 else '',
@@ -57,12 +71,19 @@ class Recipe:
                                       f'-aid{self.aid:g}' if self.aid else '',
                                       f'-bound{self.aid_bound:g}' if self.aid_bound != 1 else '',
                                       f'-head{self.head:g}' if self.head != 1 else '',
-                                      f'-shift{self.shift:g}' if self.shift else ''])
+                                      f'-shift{self.shift:g}' if self.shift else '',
+                                      f'-batch{self.batch_imbalance:g}' if self.batch_imbalance else '',
+                                      f'+{self.policy}'.replace(':', '-').replace('=', '') if self.policy else '',
+                                      '' if self.guidance is None else f'-w{self.guidance:g}'])
 
 # %% ../nbs/45_specs.ipynb #8cfdab0b
 # method of a `Recipe` -> f(split, recipe), the loss that it is trained with
 LOSSES = {'ddpm': lambda split, recipe: ddpm_loss,
-          'cbdm': lambda split, recipe: cbdm_for(split, recipe.prior == 'uniform', tau=recipe.tau)}
+          'cbdm': lambda split, recipe: cbdm_for(split, recipe.prior == 'uniform', tau=recipe.tau),
+          **{mode: partial(lambda mode, split, recipe: OCLoss(split.prior, mode), mode) for mode in MODES},
+          'coral': lambda split, recipe: CORALLoss(.5 * recipe.strength),
+          'ccua': lambda split, recipe: CCUALoss(recipe.strength, recipe.strength),
+          'cm': lambda split, recipe: CMLoss(split.counts, recipe.strength)}
 
 # %% ../nbs/45_specs.ipynb #5946b0d9
 @dataclass(frozen=True)
@@ -70,10 +91,13 @@ class Draw:
     "A way to draw from a generator."
     sampler: str = 'sde-dpmsolver++'
     sampling_steps: int = 20
-    guidance: float = 0.
+    guidance: float = 0.    # CBDM's w
+    policy: str = None      # what else guides, as `policy_of` takes it
 
+    def __post_init__(self): self.policy and policy_of(self.policy)
     @property
-    def name(self) -> str: return f'{self.sampler}-{self.sampling_steps}-w{self.guidance:g}'
+    def name(self) -> str:
+        return f'{self.sampler}-{self.sampling_steps}-w{self.guidance:g}' + f'-{self.policy}'.replace(':', '-')*bool(self.policy)
 
 # %% ../nbs/45_specs.ipynb #d7acb63e
 @dataclass(frozen=True)
@@ -85,14 +109,13 @@ class TrainingSet:
     only_few: bool = False           # fill up classes with fewer than 20 images, and leave the others
     wrong: float = 0.                # share of the generated images that are given the label of another class
     full: bool = False               # all real images of the balanced set instead: the oracle
-    guidance: float = None           # CBDM's w that is drawn with; that of the run if None
 
     @property
     def title(self) -> str:
         "In words."
         if not self.recipe: return 'all real images of the balanced set' if self.full else 'real'
         kept = dict(none='{}', diffult='{} less OOD').get(self.filter, 'filtered {}')
-        return 'real + ' + kept.format(self.recipe.title) + ('' if self.guidance is None else f' (w = {self.guidance:g})')
+        return 'real + ' + kept.format(self.recipe.title)
 
     @property
     def name(self) -> str:
@@ -100,8 +123,7 @@ class TrainingSet:
         if not self.recipe: return 'full' if self.full else 'real'
         target = [f'N{self.target:g}'] if self.target != 1 else []
         wrong = [f'{self.wrong:.0%} wrong'] if self.wrong else []
-        guided = [] if self.guidance is None else [f'w{self.guidance:g}']
-        return ' '.join([self.recipe.name, self.filter, *guided, *target, *['few']*self.only_few, *wrong])
+        return ' '.join([self.recipe.name, self.filter, *target, *['few']*self.only_few, *wrong])
 
 # %% ../nbs/45_specs.ipynb #3329f0dd
 @dataclass(frozen=True)
@@ -167,12 +189,29 @@ AID = .1        # alpha of the AID-biased loss, with distances in units of d_f
 OMEGA = .3      # weight of a generated image, DiffuLT's
 
 # name in results.json -> recipe
-GENERATORS = {'ddpm': Recipe('ddpm'), 'cbdm': Recipe('cbdm'), 'cbdm+aid': Recipe('cbdm', aid=AID)}
+GENERATORS = {'ddpm': Recipe('ddpm'), 'cbdm': Recipe('cbdm'), 'cbdm+aid': Recipe('cbdm', aid=AID),
+              'resampled': Recipe('ddpm', batch_imbalance=10.), **{m: Recipe(m) for m in ('t2h', 'coral', 'ccua', 'cm')}}
+
+def recipe_of(name:str|Recipe) -> Recipe: # such as 'cbdm', 'cbdm+w=1', 't2h+cads' or 'ddpm+interval:hi=3:w=1'
+    "The recipe that a name stands for: a row of `GENERATORS`, with `+` and a policy of sampling after it; w is CBDM's."
+    if not isinstance(name, str) or name in GENERATORS: return GENERATORS.get(name, name) if isinstance(name, str) else name
+    base, plus, policy = name.rpartition('+')
+    if not plus or base not in GENERATORS:
+        raise InputError(f'unknown name {base or name!r}: it is one of {", ".join(GENERATORS)}; '
+                         f'a policy may follow a plus sign: {", ".join(POLICIES)}')
+    settings = policy.split(':')
+    w = [s[2:] for s in settings if s.startswith('w=')]
+    try: w = float(w[-1]) if w else None
+    except ValueError: raise InputError(f'{name}: w must be a number, not {w[-1]!r}') from None
+    return replace(GENERATORS[base], policy=':'.join(s for s in settings if not s.startswith('w=')) or None, guidance=w)
+
 # name in results.json -> name of `ltnb.filtering.FILTERS`
 FILTERS_SHOWN = {'diffult': 'diffult', 'filter': 'neighbours'}
 
 REAL, ALL_REAL = TrainingSet(), TrainingSet(full=True)
 _none, _diffult, _kept = (TrainingSet(GENERATORS['cbdm'], f) for f in ('none', 'diffult', 'neighbours'))
+
+# %% ../nbs/45_specs.ipynb #d09dac9d
 _aid, _aid_kept = (TrainingSet(GENERATORS['cbdm+aid'], f) for f in ('none', 'diffult'))
 
 # %% ../nbs/45_specs.ipynb #7104c64e

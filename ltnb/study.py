@@ -24,9 +24,10 @@ from .forecast import forecast, forecast_text
 from .marks import is_of, load_marks
 from .report import report
 from .rows import tested_figures
-from .runs import Run, by_name, draws_of, filled_part, make, part
+from .making import make
+from .runs import Run, by_name, draws_of, filled_part, part
 from .show import png
-from .specs import CLASSIFIERS, FILTERS_SHOWN, GENERATORS, STORY, Recipe, TrainingSet, run_settings
+from .specs import CLASSIFIERS, FILTERS_SHOWN, GENERATORS, STORY, Recipe, TrainingSet, recipe_of, run_settings
 
 # %% ../nbs/73_study.ipynb #f57a59d6
 def study_rows(run:Run, rows='all') -> list: # rows: 'story', 'all', or names
@@ -38,16 +39,16 @@ def study_rows(run:Run, rows='all') -> list: # rows: 'story', 'all', or names
             and (run.split.full is not None or not what.full) and (own or not learner.like_sau)]
 
 def study_generators(rows, generators=None) -> list: # generators: names; those that `rows` are trained with if None
-    "The names of `GENERATORS` that are wanted."
-    for name in generators or (): by_name(name, GENERATORS)
+    "The names of generators that are wanted, as `recipe_of` takes them."
+    for name in generators or (): recipe_of(name)
     used = [CLASSIFIERS[row][0].recipe for row in rows]
-    return [name for name, recipe in GENERATORS.items() if (name in generators if generators else recipe in used)]
+    return list(dict.fromkeys(generators)) if generators else [name for name, r in GENERATORS.items() if r in used]
 
 # %% ../nbs/73_study.ipynb #ea320500
 def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) -> dict: # what it is -> part
     "All parts whose results a study shows, of one draw."
     rows = study_rows(run, rows)
-    recipes = {name: GENERATORS[name] for name in study_generators(rows, generators)}
+    recipes = {name: recipe_of(name) for name in study_generators(rows, generators)}
     parts = {('figures', name, g): (Run.figures, recipe, g) for name, recipe in recipes.items() for g in generator_seeds}
     for row in rows:
         what, learner = CLASSIFIERS[row]
@@ -85,7 +86,7 @@ def _shown(runs, seeds, generator_seeds, rows, generators) -> dict:
     "What a study of this identity shows. Another one makes what is missing, and other results of what is there."
     specs = lambda row: [asdict(s) for s in (row if isinstance(row, tuple) else [row])]
     return _plain(dict(draws=[r.split.subset for r in runs], splits_sha256=[r.split.sha256 for r in runs], seeds=seeds,
-                       generator_seeds=generator_seeds, specs=dict(generators={n: specs(GENERATORS[n]) for n in generators},
+                       generator_seeds=generator_seeds, specs=dict(generators={n: specs(recipe_of(n)) for n in generators},
                                                                    classifiers={r: specs(CLASSIFIERS[r]) for r in rows})))
 
 # %% ../nbs/73_study.ipynb #ab578ea5
@@ -107,7 +108,7 @@ def how_drawn(run:Run, recipe:Recipe, seed:int) -> dict:
 # %% ../nbs/73_study.ipynb #7c02e0ae
 def _check_marks(run, generators, generator_seeds, workers, on_done):
     "An `InputError` if some marks were made on samples that this study does not have."
-    drawn = [(how_drawn, GENERATORS[name], g) for name in generators for g in generator_seeds]
+    drawn = [(how_drawn, recipe_of(name), g) for name in generators for g in generator_seeds]
     abouts = make(run, drawn, workers, 'samples', on_done).values()
     for e in run.marks:
         if not any(is_of(e, about) for about in abouts):
@@ -125,7 +126,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
               marks:str|Path=None,    # file of samples that are kept or dropped by hand, whatever a filter says
               workers:int=None,       # as in `in_parallel`; one for the preset tiny
               rows='all',             # 'story', 'all', or names of `CLASSIFIERS`
-              generators=None,        # names of `GENERATORS`; those that the rows need if None
+              generators=None,        # names, as `recipe_of` takes them; those that the rows need if None
               say=print               # told what is going on, a line each
              ) -> dict:               # the results, as in DIR/results.json
     "Run all four stages on `splits`, going on where an interrupted run was; returns what is in results.json."
@@ -212,7 +213,7 @@ def _training(runs, name, generator_seeds):
 
 # %% ../nbs/73_study.ipynb #b9d4835e
 def _pictures(run, generators, seed): # of the first draw
-    sorted_out = next((TrainingSet(GENERATORS[n], 'diffult') for n in ('cbdm', *generators) if n in generators), None)
+    sorted_out = next((TrainingSet(recipe_of(n), 'diffult') for n in ('cbdm', *generators) if n in generators), None)
     return dict(tail=_tail_pictures(run.split, {name: run.samples(name, seed) for name in generators}),
                 kinds=_kinds_pictures(run.filter_report(sorted_out, seed)) if sorted_out else {})
 

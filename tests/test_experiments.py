@@ -95,7 +95,7 @@ def lacking(recorded, table):
     if isinstance(next(iter(table)), Recipe):       # a row each draw and seed
         asked = [(what.name, way.name, s, d) for what, ways in table.items() for way in ways for s in seeds for d in draws]
         of = lambda r, kind: kind(**{f.name: r[f.name] for f in fields(kind)}).name
-        there = [(of(r, Recipe), of(r, Draw), r['seed'], r['draw']) for r in recorded['rows']
+        there = [(of(dict(r, guidance=None, policy=None), Recipe), of(r, Draw), r['seed'], r['draw']) for r in recorded['rows']
                  if r['figures']['few']['recall'] is not None]
     else:                                           # a row over all of them
         runs = {what.name: (len(draws), len(seeds) if what.recipe else 1, len(CLASSIFIER_SEEDS)) for what in table}

@@ -16,7 +16,7 @@ def test_the_augmentation_condition_leaves_no_trace_in_what_samples(tmp_path, ho
     split = load_split('digits')
     settings, told = replace(generator_settings(split, 'tiny'), steps=4, **how), []
     def loss(net, batch, generator):
-        told.append((net.condition.what.abs().sum().item(), net.condition.linear.weight.clone()))
+        told.append((net.beside[0].what.abs().sum().item(), net.beside[0].linear.weight.clone()))
         return ddpm_loss(net, batch, generator)
     pipe = train_generator(split, loss, settings, path=tmp_path / 'g')
     again = load_generator(tmp_path / 'g')

@@ -10,9 +10,10 @@ from ltnb.core import InputError
 from ltnb.diffusion import samples_about
 from ltnb.experiments import EXPERIMENTS, training_set_figures
 from ltnb.filtering import FILTERS, NeighbourAgreement
-from ltnb.runs import Run, by_name, make, name_of, notebook_run, part, plan
+from ltnb.making import make, plan
+from ltnb.runs import Run, by_name, name_of, notebook_run, part
 from ltnb.sources import load_split
-from ltnb.specs import ALL_REAL, CLASSIFIERS, GENERATORS, REAL, Draw, Learner, Recipe, TrainingSet
+from ltnb.specs import ALL_REAL, CLASSIFIERS, GENERATORS, REAL, Draw, Learner, Recipe, TrainingSet, recipe_of
 from ltnb.study import study_parts, study_rows
 
 
@@ -47,8 +48,10 @@ def test_rows_that_go_on_from_another_are_made_after_it_and_saus_network_has_a_b
     trained = lambda row: (Run.trained, *CLASSIFIERS[row], 1 if CLASSIFIERS[row][0].recipe else None, 1)
     for row, first in {'crt': 'ce', 'crt+cbdm+filter+weight': 'ce+cbdm+filter+weight'}.items():
         assert trained(first) in graph[trained(row)]
-    for row in study_rows(run):     # one with adjusted logits is the classifier of the other, tested once more
-        assert graph[parts[(row, *trained(row)[3:])]] == [trained(row.removesuffix('+adjusted'))]
+    for row in study_rows(run):     # one with adjusted logits is the classifier of the other, whose test has both
+        (f, *key), = graph[parts[(row, *trained(row)[3:])]]
+        assert f is (Run.tested if row.endswith('+adjusted') else Run.trained)
+        assert (Run.trained, *key) == trained(row.removesuffix('+adjusted'))
     assert not any(f is Run.trained and key[1].tau for f, *key in graph)
     assert ('ce-wide' in study_rows(run)) == (('ce-wide', None, 0) in parts) == (preset == 'paper')
     of = lambda row: run.settings.of_learner(CLASSIFIERS[row][1])[1]
@@ -67,7 +70,7 @@ def test_all_that_experiments_need_is_planned(name, tmp_path):
             wanted += [(Run.tested, what, way, g, 0) for way in ways]
     graph = whole(run, wanted)
     recipes = {getattr(what, 'recipe', what) for what in EXPERIMENTS[name](Draw())} - {None}
-    assert {key[0] for f, *key in graph if f is Run.generator} >= recipes
+    assert {key[0] for f, *key in graph if f is Run.generator} >= {recipe.trained for recipe in recipes}
     first = [f is Run.generator for f, *_ in graph]
     assert first == sorted(first, reverse=True)     # generators, which take longest
 
@@ -192,20 +195,26 @@ def test_a_shift_reaches_the_training_and_makes_another_generator(tmp_path):
     assert run.generator('ddpm').training['settings']['shift'] == 0     # loaded
 
 
-def test_guidance_of_a_training_set_reaches_its_samples_which_have_a_file_of_their_own(run, tmp_path):
+def test_another_way_of_drawing_reaches_a_training_set_and_has_files_of_its_own_but_not_another_generator(run, tmp_path):
     for part in 'generators', 'classifiers', 'samples', 'filled':
         shutil.copytree(run.out / part, tmp_path / part)
     mine, usual, guided = (Run(run.split, tmp_path, 'tiny'), TrainingSet(Recipe('ddpm')),
-                           TrainingSet(Recipe('ddpm'), guidance=1.5))
+                           TrainingSet(recipe_of('ddpm+interval:hi=3:w=1.5')))
     graph = whole(mine, [(Run.filled, guided, 0)])
-    assert (Run.samples, Recipe('ddpm'), 0, 1.5) in graph and (Run.samples, Recipe('ddpm'), 0) not in graph
+    assert (Run.samples, guided.recipe, 0) in graph and (Run.samples, Recipe('ddpm'), 0) not in graph
+    assert [p for p in graph if p[0] is Run.generator] == [(Run.generator, Recipe('ddpm'), 0)]
+    asks = whole(mine, [(Run.samples, recipe_of('ddpm+feedback'), 0)])
+    assert mine.reference(REAL) in asks and mine.reference(REAL) not in whole(mine, [(Run.samples, Recipe('ddpm'), 0)])
     a, b = (mine.training_set(what, 0) for what in (usual, guided))
     assert torch.equal(a.labels, b.labels) and not torch.equal(a.images, b.images)
-    drawn = [samples_about(tmp_path / f'samples/{name}.safetensors')['guidance'] for name in ('ddpm', 'ddpm+w1.5')]
-    assert drawn == [0, 1.5] and mine.samples_file('ddpm', 2, 1.5).name == 'ddpm+w1.5@2.safetensors'
-    assert (tmp_path / 'filled/ddpm+none+w1.5.safetensors').exists()
-    assert torch.equal(mine.samples('ddpm', guidance=1.5).images[:2], mine.images('ddpm', torch.zeros(2, dtype=int),
-                                                                               draw=mine.draw(Recipe('ddpm'), 1.5)))
+    drawn = [samples_about(tmp_path / f'samples/{name}.safetensors') for name in ('ddpm', 'ddpm+interval-hi3-w1.5')]
+    assert [d['guidance'] for d in drawn] == [0, 1.5] and drawn[0]['policy'] is None
+    assert drawn[1]['policy'] == dict(name='Interval', lo=.3, hi=3.)
+    assert mine.samples_file(guided.recipe, 2).name == 'ddpm+interval-hi3-w1.5@2.safetensors'
+    assert (tmp_path / 'filled/ddpm+interval-hi3-w1.5+none.safetensors').exists()
+    assert sorted(p.name for p in (tmp_path / 'generators').iterdir()) == sorted(p.name for p in (run.out / 'generators').iterdir())
+    assert torch.equal(mine.samples(guided.recipe).images[:2], mine.images('ddpm', torch.zeros(2, dtype=int),
+                                                                           draw=mine.draw(guided.recipe)))
 
 
 def test_parts_have_names_and_an_unknown_name_is_refused(run):

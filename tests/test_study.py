@@ -237,7 +237,8 @@ def test_rows_bring_their_generators_and_others_can_be_asked_for(tmp_path):
     assert study_generators(study_rows(run, ['ce'])) == [] and study_generators(['ce'], ['cbdm']) == ['cbdm']
     assert study_rows(run, 'story') == [row for row in CLASSIFIERS if row in STORY]
     assert study_rows(run) == [row for row in CLASSIFIERS if not row.startswith('ce-wide')]
-    assert study_generators(STORY) == ['ddpm', 'cbdm'] and study_generators(CLASSIFIERS) == list(GENERATORS)
+    assert study_generators(STORY) == ['ddpm', 'cbdm'] and study_generators(CLASSIFIERS) == ['ddpm', 'cbdm', 'cbdm+aid']
+    assert study_generators(['ce'], ['t2h', 'cbdm+cads:s=.1']) == ['t2h', 'cbdm+cads:s=.1']
     for ask in lambda: study_rows(run, ['ce', 'gan']), lambda: study_generators(['ce'], ['gan']):
         with pytest.raises(InputError, match="unknown name 'gan'"): ask()
 

@@ -278,7 +278,7 @@ def test_marks_go_to_a_file_and_back(gallery, tmp_path):
     b.selected = ('a', 7)
     b.mark('drop')
     path = b.save_marks(tmp_path / 'marks.json')
-    drawn = dict(seed=3, per_class=0, sampler='s', steps=5, guidance=0., generator_sha256='ab')
+    drawn = dict(seed=3, per_class=0, sampler='s', steps=5, guidance=0., policy=None, generator_sha256='ab')
     assert load_marks(path) == [dict(generator='a', drawn=drawn, keep=[], drop=[7])]
     again = TailBrowser(gallery)
     again.load_marks(path)
