@@ -7,10 +7,10 @@ REVEAL := https://unpkg.com/reveal.js@4.0.2
 # of make record: digits or fashion, draws of the long tail, experiments
 DATA   := fashion
 DRAWS  := ldam,1,2
-PARTS  := samples filters adjusted collapse cbdm classifiers sau noise ladder amounts samplers
+PARTS  := after samples filters adjusted collapse cbdm classifiers sau noise ladder amounts samplers
 # a study's results without its pictures, to be committed: $(KEEP) FROM TO
 KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
-OTHERS := 00_core.ipynb 01_data.ipynb 02_sources.ipynb 03_compute.ipynb 04_training.ipynb 05_augment.ipynb 06_show.ipynb 07_diffusion.ipynb 08_metrics.ipynb 09_classifiers.ipynb 32_teaching.ipynb 35_rebalancing.ipynb 36_generators.ipynb 43_folder.ipynb 44_marks.ipynb 45_specs.ipynb 46_runs.ipynb 47_rows.ipynb 50_widgets_base.ipynb 51_widgets_gallery.ipynb 52_widgets_tail.ipynb 53_widgets_filter.ipynb 54_widgets_drawing.ipynb 55_widgets_training.ipynb 56_widgets_compare.ipynb 60_reading_group.ipynb 70_experiments.ipynb 71_forecast.ipynb 72_report.ipynb 73_study.ipynb 74_notebooks.ipynb 80_scaling.ipynb 90_cli.ipynb index.ipynb
+OTHERS := $(filter-out $(notdir $(wildcard nbs/[1-4]0_*.ipynb)),$(notdir $(wildcard nbs/*.ipynb)))
 
 .PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench gpu clean
 .DEFAULT_GOAL := help

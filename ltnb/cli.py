@@ -72,7 +72,8 @@ def _add_study(p):
     p.add_argument('--rows', type=_names, default=['story'], metavar='story|all|NAME,…',
                    help='the rows of classifiers: those that carry the story, all, or names as in results.json (default: story)')
     p.add_argument('--generators', type=_names, metavar='NAME,…',
-                   help='generators to show (default: those that the rows need)')
+                   help='generators to show, such as ddpm, cbdm, t2h, coral, ccua, cm, resampled, or one with a policy of '
+                        'sampling, such as ddpm+interval:hi=3:w=1 (default: those that the rows need)')
     p.add_argument('--features', metavar='NAME',
                    help='what generators are measured on: pixels, ce (features of the cross-entropy classifier) or '
                         'inception (default: pixels for gray images, else ce)')
@@ -95,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     experiment = commands.add_parser('experiment', help='measure many generators: what the figures with spread are made from',
         description='Measure many generators of a kind, and leave a row for each in DIR/experiments/NAME.json.')
     experiment.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, samples, filters, '
-                            'ladder, amounts, classifiers, sau, adjusted or noise; several are done in turn')
+                            'ladder, amounts, classifiers, sau, adjusted, noise or after; several are done in turn')
     data = commands.add_parser('data', help='pack a long-tailed split into one file').add_subparsers(
         dest='action', required=True, metavar='pack', parser_class=_Parser)
     pack = data.add_parser('pack', help='pack a long-tailed split into one file',

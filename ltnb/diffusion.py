@@ -312,16 +312,17 @@ def sample(pipe:ClassConditionalPipeline,
            batch_size:int=256,
            first:int=0,                # the number of the first image, to go on where another call ended
            policy=None,                # what else guides: a `ltnb.policies.Policy`
-           phi=None                    # a classifier, for the policy that asks one
+           asked:dict=None             # what the policy asks: 'phi', a classifier, and 'train', the real images
           ) -> torch.Tensor:           # (N, C, H, W) uint8
     "Draw images; number i depends on `seed`, i and its label only. A team's processes share the batches out."
     pipe.unet.eval()
-    how = policy.how(pipe, guidance, phi) if policy else dict(guidance_scale=1 + guidance)
+    how = policy.how(pipe, guidance, **asked or {}) if policy else dict(guidance_scale=1 + guidance)
+    draw = how.pop('draw', pipe)
     batches, drawn = range(0, len(labels), batch_size), {}
     for i in progress(batches[team().process_index::team().num_processes], 'sampling', unit='batch'):
         y = labels[i:i + batch_size]
         gs = [rng(seed, 'sample', first + i + j) for j in range(len(y))]
-        drawn[i] = pipe(y, num_inference_steps=steps, generator=gs, output_type='pt', **how).images
+        drawn[i] = draw(y, num_inference_steps=steps, generator=gs, output_type='pt', **how).images
     drawn = {i: images for part in gather(drawn) for i, images in part.items()}
     return torch.cat([drawn[i] for i in batches])
 
@@ -338,8 +339,8 @@ def draw_samples(pipe:ClassConditionalPipeline,
                  seed:int=0,
                  guidance:float=0.,
                  steps:int=20,
-                 policy=None,          # as in `sample`, and so is `phi`
-                 phi=None
+                 policy=None,          # as in `sample`, and so is `asked`
+                 asked:dict=None
                 ) -> ImageSet:         # all marked synthetic, class by class
     "As many samples of each class, loaded if `path` has them already; an `InputError` if it has others."
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
@@ -350,7 +351,7 @@ def draw_samples(pipe:ClassConditionalPipeline,
                  generator_sha256=fingerprint(pipe.unet.state_dict()))
     def draw():
         start = time.perf_counter()
-        return sample(pipe, labels, seed, guidance, steps, policy=policy, phi=phi), time.perf_counter() - start
+        return sample(pipe, labels, seed, guidance, steps, policy=policy, asked=asked), time.perf_counter() - start
     def save(path, drawn, about):
         save_tensors(path, dict(images=drawn[0], labels=labels), **about, count=len(labels), seconds=drawn[1])
     images, _ = artifact(path, about, draw, lambda path: (load_tensors(path)[0]['images'], None), save, samples_about)

@@ -7,6 +7,7 @@ __all__ = ['plan', 'make']
 
 # %% ../nbs/48_making.ipynb #497db424
 import time
+from graphlib import TopologicalSorter
 
 from .compute import in_parallel, team
 from .runs import Run
@@ -14,7 +15,7 @@ from .runs import Run
 # %% ../nbs/48_making.ipynb #a2d20273
 def plan(run:Run,
          wanted        # parts
-        ) -> dict:     # part -> the parts that it needs; what takes longest, generators and then SAU, first
+        ) -> dict:     # part -> the parts that it needs; those with most work behind them first
     "All that has to be made for what is wanted."
     graph, todo = {}, list(wanted)
     while todo:
@@ -22,8 +23,15 @@ def plan(run:Run,
         if this not in graph:
             graph[this] = this[0].needs(run, *this[1:])
             todo = graph[this] + todo
-    def long(p): return 2 * (p[0] is Run.generator) + (p[0] is Run.trained and p[2].method == 'sau')
-    return {p: graph[p] for p in sorted(graph, key=long, reverse=True)}
+    behind = dict.fromkeys(graph, 0)    # with a part's own work, in units of the training of a classifier
+    for p in reversed([*TopologicalSorter(graph).static_order()]):
+        behind[p] += _work(p)
+        for q in graph[p]: behind[q] = max(behind[q], behind[p])
+    return {p: graph[p] for p in sorted(graph, key=behind.get, reverse=True)}
+
+def _work(p):
+    if p[0] is Run.trained: return 5 if p[2].method == 'sau' else 1
+    return {Run.generator: 20, Run.samples: 5, Run.filled: 5}.get(p[0], .3)
 
 def _make(run, f, keep, *key): # returns seconds, and the result if it is wanted
     start = time.perf_counter()

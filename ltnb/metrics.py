@@ -279,7 +279,7 @@ def class_figures(split:Split,
         if not classes: return m
         real, fake = (torch.cat([used[c][i] for c in classes]) for i in (0, 1))
         m |= dict(n_real=len(real), n_generated=len(fake))
-        if judged is not None: m |= dict(inception_score=inception_score(judged[fake]))
+        if judged is not None and len(fake): m |= dict(inception_score=inception_score(judged[fake]))
         if len(real) < 2: return m
         R, F = f_test[real], f_fake[fake]
         f8, f1_8 = prd(R, F, 20*len(classes), runs=3, tries=2)    # quicker than the original's 10 and 10

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POLICIES', 'interval', 'omega_schedule', 'Policy', 'Interval', 'Schedule', 'CADS', 'Autoguidance', 'Minority',
-           'Feedback', 'policy_of']
+           'Feedback', 'Between', 'policy_of']
 
 # %% ../nbs/22_policies.ipynb #82e3a326
 from dataclasses import dataclass, fields
@@ -12,8 +12,10 @@ from typing import ClassVar
 
 import torch
 
+from diffusers import ImagePipelineOutput
 from .core import InputError
-from .diffusion import ClassConditionalPipeline, SamplingHook, noise_schedule
+from .data import to_float, to_uint8
+from .diffusion import ClassConditionalPipeline, SamplingHook, noise_schedule, predict_noise
 
 # %% ../nbs/22_policies.ipynb #eb681333
 def interval(sigma,       # noise level: a number, or a tensor of any shape
@@ -45,10 +47,10 @@ class Policy:
     "Guidance at a constant scale; what other ways of sampling start from."
     sampler: ClassVar[str] = 'sde-dpmsolver++'  # the one that it is used with
     steps: ClassVar[int] = 1                    # of the sampler, in units of the usual number
-    asks_phi: ClassVar[bool] = False            # whether it asks a classifier
+    asks: ClassVar[bool] = False                # whether it asks a classifier, or the real images
 
-    def how(self, pipe:ClassConditionalPipeline, w:float, phi=None) -> dict: # w: CBDM's
-        "Arguments for a call of `pipe`."
+    def how(self, pipe:ClassConditionalPipeline, w:float, phi=None, train=None) -> dict: # w: CBDM's
+        "Arguments for a call of `pipe`, or of what is called in its place, as 'draw'."
         return dict(guidance_scale=1 + w) | (dict(hooks=[self]) if isinstance(self, SamplingHook) else {})
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Interval(Policy):
     hi: float = 2.
 
     def __post_init__(self): interval(1., self.lo, self.hi, 1.)
-    def how(self, pipe, w, phi=None): return dict(guidance_scale=lambda sigma: interval(sigma, self.lo, self.hi, 1 + w))
+    def how(self, pipe, w, **asked): return dict(guidance_scale=lambda sigma: interval(sigma, self.lo, self.hi, 1 + w))
 
 # %% ../nbs/22_policies.ipynb #28189d36
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Schedule(Policy):
     gamma: float = 100.
 
     def __post_init__(self): omega_schedule(0, 1, 0., self.kind, self.gamma)
-    def how(self, pipe, w, phi=None):
+    def how(self, pipe, w, **asked):
         sigmas = (1 / noise_schedule().alphas_cumprod - 1).sqrt()
         def scale(sigma): return 1 + omega_schedule((sigmas - sigma).abs().argmin().item(), len(sigmas), w, self.kind, self.gamma)
         return dict(guidance_scale=scale)
@@ -102,7 +104,7 @@ class Autoguidance(Policy):
 
     def __post_init__(self):
         if self.early not in (16, 8, 4): raise InputError(f'averages are kept after 1/16, 1/8 and 1/4 of a training, not 1/{self.early}')
-    def how(self, pipe, w, phi=None):
+    def how(self, pipe, w, **asked):
         guide = getattr(pipe, f'early{self.early}')
         if guide is None: raise InputError('this generator was saved without its early averages: train it again')
         return dict(guidance_scale=1 + w, guide=guide.eval())
@@ -137,14 +139,14 @@ class Minority(Policy, SamplingHook):
 class Feedback(Policy, SamplingHook):
     "Feedback of a classifier (Askari Hemmat et al. 2024), norms an image, the classifier asked about pixels in [-1, 1]."
     sampler: ClassVar[str] = 'ddim'
-    asks_phi: ClassVar[bool] = True
+    asks: ClassVar[bool] = True
     scale: float = .03          # of the move, in units of the norm of x_t
     every: int = 5              # steps
     criterion: str = 'entropy'  # what is pushed up: 'entropy' of the classifier, or its 'loss'
 
     def __post_init__(self):
         if self.criterion not in ('entropy', 'loss'): raise InputError(f"the criterion is 'entropy' or 'loss', not {self.criterion!r}")
-    def how(self, pipe, w, phi=None):
+    def how(self, pipe, w, phi=None, train=None):
         if phi is None: raise InputError('feedback needs a classifier')
         return dict(guidance_scale=1 + w, hooks=[_Asking(self, phi)])
 
@@ -163,9 +165,61 @@ class _Asking(SamplingHook):
         x = x.detach()
         return x + self.of.scale * norm(x) * grad / (norm(grad) + 1e-8)
 
+# %% ../nbs/22_policies.ipynb #60289f6e
+@dataclass(frozen=True)
+class Between(Policy):
+    "DBG's generation (2026): a real image of a rival class, inverted under its label and drawn back under the wanted one."
+    asks: ClassVar[bool] = True
+    noised: int = 490   # time step that the real image is noised to
+    top: int = 600      # and carried on to by inversion
+    stride: int = 10    # time steps a step
+    scale: float = 1.5  # guidance scale on the way back
+
+    def __post_init__(self):
+        if not 0 < self.noised < self.top < 1000 or self.noised % self.stride or self.top % self.stride:
+            raise InputError(f'noised and top must rise and be multiples of stride: {self.noised}, {self.top}, {self.stride}')
+
+    def how(self, pipe, w, phi=None, train=None):
+        if phi is None or train is None: raise InputError('drawing between classes needs a classifier and real images')
+        with torch.no_grad(): z = torch.cat([phi(to_float(images).to(pipe.device)).cpu() for images in train.images.split(256)])
+        return dict(draw=_Bridge(self, pipe, train, _rivals(z, train.labels)))
+
+# %% ../nbs/22_policies.ipynb #d2a9d349
+def _rivals(z, labels): # (N, C) logits of real images; their classes
+    "For each class the real images of other classes that are most easily taken for it: it is among their C/3 likeliest others."
+    others = z.scatter(1, labels[:, None], -torch.inf)
+    likely = others.topk(max(1, z.shape[1] // 3), 1).indices
+    found = [(likely == c).any(1).nonzero()[:, 0] for c in range(z.shape[1])]
+    return [i if len(i) else others[:, c].topk(min(5, len(z))).indices for c, i in enumerate(found)]
+
+# %% ../nbs/22_policies.ipynb #787382bc
+class _Bridge:
+    def __init__(self, of, pipe, train, rivals): self.of, self.pipe, self.train, self.rivals = of, pipe, train, rivals
+
+    @torch.no_grad()
+    def __call__(self, labels, generator, **how):
+        o, pipe, device, labels = self.of, self.pipe, self.pipe.device, torch.as_tensor(labels)
+        i = torch.stack([r[torch.randint(len(r), (1,), generator=g)[0]] for r, g in zip([self.rivals[c] for c in labels.tolist()], generator)])
+        x0, source, target = (v.to(device) for v in (to_float(self.train.images[i]), self.train.labels[i], labels))
+        abar = noise_schedule().alphas_cumprod.to(device)
+        null = torch.full_like(target, pipe.unet.config.num_class_embeds - 1)
+        eps = torch.stack([torch.randn(x0.shape[1:], generator=g) for g in generator]).to(device)
+        x = abar[o.noised]**.5 * x0 + (1 - abar[o.noised])**.5 * eps
+        def predict(t, y): return predict_noise(pipe.unet, x, torch.tensor(t, device=device), y).float()
+        for t in range(o.noised, o.top, o.stride):
+            c = (abar[t + o.stride] / abar[t])**.5
+            x = c * x + ((1 - abar[t + o.stride])**.5 - c * (1 - abar[t])**.5) * predict(t, source)
+        for t in range(o.top, 0, -o.stride):
+            without = predict(t, null)
+            seen = without + o.scale * (predict(t, target) - without)
+            clean = ((x - (1 - abar[t])**.5 * seen) / abar[t]**.5).clamp(-1, 1)
+            noise = (x - abar[t]**.5 * clean) / (1 - abar[t])**.5
+            x = abar[t - o.stride]**.5 * clean + (1 - abar[t - o.stride])**.5 * noise
+        return ImagePipelineOutput(to_uint8(clean).cpu())
+
 # %% ../nbs/22_policies.ipynb #8282144f
 POLICIES = dict(constant=Policy, interval=Interval, linear=Schedule, gamma=Schedule, cads=CADS, auto=Autoguidance,
-                minority=Minority, feedback=Feedback)
+                minority=Minority, feedback=Feedback, between=Between)
 
 def policy_of(text:str) -> Policy: # such as 'cads', or 'interval:lo=0.3:hi=2'
     "The policy that a text names; an `InputError` where there is none."

@@ -120,7 +120,7 @@ class Run:
     def _drawn_by(self, draw): # arguments of `sample` and `draw_samples`
         policy = policy_of(draw.policy) if draw.policy else None
         return dict(guidance=draw.guidance, steps=draw.sampling_steps, policy=policy,
-                    phi=self.phi0() if policy and policy.asks_phi else None)
+                    asked=dict(phi=self.phi0(), train=self.split.train) if policy and policy.asks else None)
     def images(self, recipe:Recipe|str, labels, seed:int=0, draw:Draw=None, first:int=0) -> torch.Tensor:
         "Images of `labels`, classes of `split_of(recipe)`; (N, C, H, W) uint8. As the run draws them if `draw` is None."
         draw = draw or self.draw(recipe_of(recipe))
@@ -128,7 +128,7 @@ class Run:
 
     def asked(self, policy:str|None) -> list: # parts
         "The classifier that a policy of sampling asks."
-        return [self.reference(REAL)]*bool(policy and policy_of(policy).asks_phi)
+        return [self.reference(REAL)]*bool(policy and policy_of(policy).asks)
 
     @part(lambda run, recipe, seed: [(Run.generator, recipe.trained, seed), *run.asked(recipe.policy)], together=True)
     def samples(self, recipe:Recipe|str, seed:int=0) -> ImageSet:
@@ -178,17 +178,17 @@ class Run:
         return self.kept_row(self.samples_file(recipe, seed).stem, dict(asdict(recipe), seed=seed, samples=s.sha256),
                              lambda: class_figures(split, s.images, s.labels, self.space(), self.judge(),
                                                    self.settings.metrics.k, self.split.groups))
-    @part(lambda run, recipe, seed, draw, *how: [(Run.generator, recipe.trained, seed), *run.asked(draw.policy), *run.judges()])
-    def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw, real:str='test', n:int=None) -> dict:
-        """A row of an experiment: figures of `n` samples a class drawn in one way, as many as there are test images if
-        None, measured on the images of `real`: 'test', or 'left_out' to choose by."""
+    @part(lambda run, recipe, seed, draw, few=None: [(Run.generator, recipe.trained, seed), *run.asked(draw.policy), *run.judges()])
+    def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw, few:int=None) -> dict:
+        """A row of an experiment: figures of samples drawn in one way, as many of a class as there are test images. Or,
+        to choose by, of `few` samples of each few-shot class, measured on left-out images."""
         split, base = self._of_all_classes(recipe), self.split
-        row = dict(asdict(recipe), **asdict(draw), seed=seed) | (dict(real=real, n=n) if n else {})
-        if real == 'left_out': split = replace(split, test=base.left_out)
-        name = f'{recipe.name}@{seed} {draw.name}' + f' {real} {n}'*bool(n)
-        n = n or min(max(base.test.counts(base.num_classes)), self.settings.sampling.per_class)
+        row = dict(asdict(recipe), **asdict(draw), seed=seed) | (dict(few=few) if few else {})
+        if few: split = replace(split, test=base.left_out)
+        name = f'{recipe.name}@{seed} {draw.name}' + f' few{few}'*bool(few)
         def make():
-            labels = torch.arange(base.num_classes).repeat_interleave(n)
+            n = few or min(max(base.test.counts(base.num_classes)), self.settings.sampling.per_class)
+            labels = torch.tensor(base.groups['few'] if few else range(base.num_classes)).repeat_interleave(n)
             figures = class_figures(split, self.images(recipe, labels, seed, draw), labels, self.space(), self.judge(),
                                     self.settings.metrics.k, base.groups)
             steps = self.generator(recipe, seed).training['settings']['steps']

@@ -77,7 +77,7 @@ def test_what_is_switched_off_changes_nothing_and_costs_nothing(pipe, phi):
     plain, guided = (sample(pipe, LABELS, guidance=w, steps=10) for w in (0., 1.))
     assert not torch.equal(plain, guided)
     for policy in Policy(), Interval(0., 1e4), CADS(s=0.), CADS(tau1=1., tau2=1.1), Feedback(scale=0.), Minority(scale=0.):
-        assert torch.equal(sample(pipe, LABELS, guidance=1., steps=10, policy=policy, phi=phi), guided), policy
+        assert torch.equal(sample(pipe, LABELS, guidance=1., steps=10, policy=policy, asked=dict(phi=phi)), guided), policy
     for policy in Interval(1e3, 1e4), Autoguidance():
         assert torch.equal(sample(pipe, LABELS, guidance=1. if policy == Interval(1e3, 1e4) else 0., steps=10, policy=policy), plain)
     cost = lambda **how: calls(pipe, lambda: sample(pipe, LABELS, steps=10, **how)) / len(LABELS)
@@ -89,14 +89,14 @@ def test_what_is_switched_off_changes_nothing_and_costs_nothing(pipe, phi):
     assert cost(policy=CADS()) == 10 and cost(guidance=-1.) == 10     # without a label alone
     auto = lambda of: calls(pipe, lambda: sample(pipe, LABELS, guidance=1., steps=10, policy=Autoguidance(8)), of) / len(LABELS)
     assert [auto(of) for of in ('unet', 'early8', 'early16')] == [10, 10, 0]
-    assert cost(policy=Minority(every=5)) == 10 + 2*2 and cost(policy=Feedback(every=5), phi=phi) == 10 + 2
+    assert cost(policy=Minority(every=5)) == 10 + 2*2 and cost(policy=Feedback(every=5), asked=dict(phi=phi)) == 10 + 2
 
 
 @pytest.mark.parametrize('policy', [policy_of(name) for name in POLICIES] + [Feedback(criterion='loss')], ids=repr)
 def test_an_image_depends_on_seed_number_and_label_only(pipe, phi, policy):
     pipe = with_sampler(pipe, policy.sampler)
-    every = sample(pipe, LABELS, guidance=.5, steps=10, policy=policy, phi=phi)
-    some = sample(pipe, LABELS[2:4], guidance=.5, steps=10, first=2, policy=policy, phi=phi)
+    how = dict(guidance=.5, steps=10, policy=policy, asked=dict(phi=phi, train=SPLIT.train))
+    every, some = sample(pipe, LABELS, **how), sample(pipe, LABELS[2:4], first=2, **how)
     assert (every[2:4].int() - some.int()).abs().max() <= 1
     usual = sample(pipe, LABELS, guidance=.5, steps=10)
     assert torch.equal(every, usual) == (type(policy) is Policy)
