@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
+from .between import FILTERS
 from .compute import machine, on_main, versions
 from .core import InputError, save_json
 from .data import Split, tail_classes
 from .diffusion import sample, samples_about, with_sampler
-from .filtering import FILTERS
 from .folder import run_folder
 from .making import make
 from .metrics import METRICS, class_figures, mean_of, spread

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import torch
 
+from .between import FILTERS
 from .classifiers import accuracy_figures, accuracy_of, features, logits
 from .compute import gather, on_main
 from .core import InputError, fingerprint, load_json, rng, save_json
 from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
 from .filling import fill_classes, load_filled, save_filled
-from .filtering import FILTERS, AIDLoss, filter_report
+from .filtering import AIDLoss, filter_report
 from .generators import train_generator
 from .marks import DRAWN, is_of, marks_for
 from .metrics import METRICS, class_figures, flat, inception

@@ -311,7 +311,8 @@ def run_settings(split:Split,
         raise InputError(f'unknown features {features!r}: they are pixels, ce or inception')
     C, classifier = split.num_classes, classifier_settings(split, preset)
     target = 300 if preset == 'paper' and max(split.image_shape[1:]) > 48 else None    # DiffuLT's for ImageNet-LT
-    largest, plain, guided = target or max(split.counts), dict(ddpm=0., cbdm=0.), dict(ddpm=.8, cbdm=1.6)
+    largest, plain = target or max(split.counts), dict(ddpm=0., cbdm=0.)
+    guided = dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)     # as published; DDPM's where that is not known
     enough = max(largest, min(2*largest, 300))
     sampling = dict(tiny=Sampling(max(6, min(20, 400 // C)), 10, plain), small=Sampling(enough, 20, plain),
                     budget=Sampling(largest, 20, guided), paper=Sampling(largest * 3 // 2, 50, guided))  # CBDM's README

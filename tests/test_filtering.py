@@ -11,7 +11,8 @@ from ltnb.core import load_tensors, rng
 from ltnb.data import ImageSet
 from ltnb.diffusion import generator_settings, noise_schedule, noisy_batch, unet
 from ltnb.filling import fill_classes, load_filled, save_filled
-from ltnb.filtering import (FILTERS, AIDLoss, Balanced, BalancedNeighbours, Confidence, DropOOD, Filter,
+from ltnb.between import FILTERS, PrototypeBand
+from ltnb.filtering import (AIDLoss, Balanced, BalancedNeighbours, Confidence, DropOOD, Filter,
                             NearestPrototype, NeighbourAgreement, Quota, Ranked, aid_loss, class_balls, filter_report,
                             id_aid_ood)
 from ltnb.sources import load_split
@@ -66,7 +67,7 @@ def test_every_filter_keeps_what_it_says():
                     confidence='copy middle near far farther',
                     manifold='copy middle near', band='middle near', agreed='copy middle near far',
                     balanced='copy middle near far farther', balanced_neighbours='copy middle near far farther',
-                    ranked='copy middle near far', quota='copy middle near far farther between')
+                    ranked='copy middle near far', prototype_band='near far farther between theirs', quota='copy middle near far farther between')
     asked = torch.zeros(len(points), dtype=torch.long)
     assert expected.keys() == FILTERS.keys()
     for name, right in expected.items():
@@ -80,7 +81,7 @@ def test_a_filter_of_a_class_with_one_image_keeps_a_copy_and_drops_what_is_of_an
     fake = torch.tensor([[9., 1.], [0., .1], [math.inf, 0.]])
     for name, make in FILTERS.items():
         kept = make(Head()).fit(real, y).keep(fake, torch.ones(3, dtype=torch.long)).tolist()
-        if name in ('aid', 'ood', 'band'): assert not kept[0], name       # a copy is ID, and the band drops copies
+        if name in ('aid', 'ood', 'band', 'prototype_band'): assert not kept[0], name      # a copy is ID, and bands drop copies
         elif name != 'none': assert kept == [True, False, False], name
 
 
@@ -265,3 +266,18 @@ def test_neighbours_of_noise_agree_by_chance():
     real, fake = torch.randn(1000, 256, generator=rng(0)), torch.randn(5000, 256, generator=rng(1))
     kept = FILTERS['agreed'](None).fit(real, torch.arange(1000) % 10).keep(fake, torch.arange(5000) % 10)
     assert .08 < kept.float().mean() < .12
+
+
+def test_the_band_around_a_prototype_keeps_what_is_as_far_from_it_as_most_real_images():
+    "Class 0 has directions from -20 to 20 degrees and one at 80, an outlier; class 1 three of about 90, which takes the band of all."
+    def at(*degrees): return torch.tensor([[math.cos(math.radians(d)), math.sin(math.radians(d))] for d in degrees])
+    angles = [*range(-20, 21), 80]
+    real, y = torch.cat([at(*angles), 3*at(88, 90, 92)]), torch.tensor([0]*42 + [1]*3)
+    f = PrototypeBand().fit(real, y)
+    center = math.degrees(math.atan2(f.prototypes[0, 1], f.prototypes[0, 0]))
+    own = torch.tensor(sorted(1 - math.cos(math.radians(a - center)) for a in angles))[:-1]      # less the outlier
+    assert torch.allclose(f.bands[0], torch.stack([own.quantile(.05), own.quantile(.95)]), atol=1e-5)
+    fake = torch.cat([5*at(center, center + 3, center + 10, center - 15, center + 30), torch.tensor([[math.nan, 0.]])])
+    assert f.keep(fake, torch.zeros(6, dtype=torch.long)).tolist() == [False, True, True, True, False, False]
+    assert f.bands[1, 1] > f.bands[1, 0] and torch.equal(f.keep(3*at(90.), torch.ones(1, dtype=torch.long)), torch.tensor([False]))
+    assert torch.allclose(f.score(at(center), torch.tensor([0])), -f.bands[0, 0] / (f.bands[0, 1] - f.bands[0, 0]), atol=1e-3)

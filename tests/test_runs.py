@@ -9,7 +9,8 @@ import torch
 from ltnb.core import InputError
 from ltnb.diffusion import samples_about
 from ltnb.experiments import EXPERIMENTS, training_set_figures
-from ltnb.filtering import FILTERS, NeighbourAgreement
+from ltnb.between import FILTERS
+from ltnb.filtering import NeighbourAgreement
 from ltnb.making import make, plan
 from ltnb.runs import Run, by_name, name_of, notebook_run, part
 from ltnb.sources import load_split

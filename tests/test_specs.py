@@ -10,7 +10,7 @@ from ltnb.core import InputError
 from ltnb.data import ImageSet, Split
 from ltnb.diffusion import generator_settings
 from ltnb.experiments import EXPERIMENTS
-from ltnb.filtering import FILTERS
+from ltnb.between import FILTERS
 from ltnb.rebalancing import METHODS
 from ltnb.sources import load_split
 from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, PRESETS, STORY, TAUS, Draw, Learner, Recipe,
@@ -24,7 +24,7 @@ def photographs():
 
 
 def test_guidance_is_the_papers_and_sizes_are_those_of_the_parts(photographs):
-    assert run_settings(photographs, 'paper').sampling.guidance == dict(ddpm=.8, cbdm=1.6)
+    assert run_settings(photographs, 'paper').sampling.guidance == dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)
     for size in PRESETS:
         settings = run_settings(photographs, size)
         assert settings.generator == generator_settings(photographs, size) and settings.preset == size

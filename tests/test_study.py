@@ -15,7 +15,8 @@ from ltnb.classifiers import CrossEntropy, class_accuracy
 from ltnb.cli import main
 from ltnb.core import InputError, load_tensors
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss
-from ltnb.filtering import FILTERS, Filter
+from ltnb.between import FILTERS
+from ltnb.filtering import Filter
 from ltnb.marks import save_marks
 from ltnb.rebalancing import METHODS
 from ltnb.report import report

@@ -8,7 +8,8 @@ import torch
 from ltnb.classifiers import classifier_settings, train_classifier
 from ltnb.core import InputError
 from ltnb.data import ImageSet, Split
-from ltnb.filtering import FILTERS, Filter
+from ltnb.between import FILTERS
+from ltnb.filtering import Filter
 from ltnb.sources import load_split
 from ltnb.teaching import teaching, teaching_table
 

@@ -19,7 +19,8 @@ from ltnb.training import train
 from ltnb.data import ImageSet, Split
 from ltnb.sources import load_split
 from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, sample
-from ltnb.filtering import FILTERS, Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
+from ltnb.between import FILTERS
+from ltnb.filtering import Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
 from ltnb.generators import load_generator, train_generator
 from ltnb.metrics import flat
 from ltnb.marks import load_marks
