@@ -7,7 +7,7 @@ __all__ = ['team', 'is_main', 'alone', 'disband', 'gather', 'on_main', 'default_
            'keep_memory', 'Speed', 'gains_little', 'usual_speed', 'to_device', 'versions', 'machine', 'in_parallel']
 
 # %% ../nbs/03_compute.ipynb #df4073b7
-import multiprocessing, os, platform, signal, threading
+import multiprocessing, os, platform, signal, sys, threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -167,13 +167,20 @@ def _by_team(f, jobs, order, finish):
             for i, result in done: finish(i, result)
 
 # %% ../nbs/03_compute.ipynb #3349255c
+def _no_noise():
+    "What Python itself says when workers are stopped in the middle is left out: what they asked for, and what the system keeps of them."
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore::UserWarning:multiprocessing.resource_tracker')
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda kind, e, tb: None if issubclass(kind, (ConnectionError, EOFError)) else sys.__excepthook__(kind, e, tb)
 def _by_workers(workers, desc, f, jobs, order, finish):
-    "Worker processes take the jobs as they get ready."
-    others, running = set(multiprocessing.active_children()), {}
+    "Worker processes take the jobs that are ready, the first of them first."
+    others, running, ready = set(multiprocessing.active_children()), {}, []
+    _no_noise()
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _worker) as pool:
         try:
             while order.is_active():
-                for i in order.get_ready(): running[pool.submit(f, *jobs[i])] = i
+                ready = sorted([*ready, *order.get_ready()])
+                for i in ready[:workers - len(running)]: running[pool.submit(f, *jobs[ready.pop(0)])] = i
                 for call in wait(running, return_when=FIRST_COMPLETED).done: finish(running.pop(call), call.result())
         except BaseException as e:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -14,11 +14,12 @@ import diffusers
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
+from safetensors import SafetensorError
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .compute import Speed, default_device, mixed_precision, team, usual_speed
-from .core import InputError, atomic, fingerprint, load_json, save_json, seeded
+from .core import Damaged, InputError, atomic, fingerprint, load_json, save_json, seeded
 from .data import Split
 from .diffusion import (ClassConditionalPipeline, GeneratorSettings, count_parameters, ddpm_loss, generator_settings,
                             noise_schedule, noisy_batch, predict_noise, unet, with_sampler)
@@ -53,8 +54,13 @@ def _network(split, settings, start, seed):
 
 def _save_generator(path, pipe, about):
     with atomic(path) as tmp:
-        pipe.save_pretrained(tmp)
-        save_json(tmp/'training.json', pipe.training)
+        try: pipe.save_pretrained(tmp)
+        except SafetensorError as e: raise OSError(f'{path} cannot be written ({e})') from e     # a full disk, say
+        save_json(tmp/'training.json', pipe.training | dict(sha256=_sha256(pipe)))
+
+def _sha256(pipe): # of all its networks
+    nets = {name: net for name, net in pipe.components.items() if isinstance(net, torch.nn.Module)}
+    return fingerprint({f'{name}.{k}': v for name, net in nets.items() for k, v in net.state_dict().items()})
 
 # %% ../nbs/36_generators.ipynb #345258ec
 EARLY = (16, 8, 4)  # the average of the weights is kept at the end of 1/16, 1/8, 1/4 of the training
@@ -117,8 +123,9 @@ def describe_loss(loss) -> dict:
 def generator_about(path:str|Path) -> dict: # a folder that `train_generator` left
     "What a saved generator was made with: loss, settings, seed, split …"
     if not (Path(path)/'training.json').exists():
-        raise InputError(f'{path} is not a generator of ltnb (no training.json in it)')
-    return load_json(Path(path)/'training.json')
+        raise Damaged(f'{path} is not a generator of ltnb (no training.json in it)')
+    try: return load_json(Path(path)/'training.json')
+    except Damaged: raise Damaged(f'{path} is damaged: delete it, and it is made again') from None
 
 def load_generator(path:str|Path) -> ClassConditionalPipeline: # a folder that `train_generator` left
     "A saved generator, with what it was made with as `.training`; an `InputError` when it is damaged."
@@ -126,7 +133,8 @@ def load_generator(path:str|Path) -> ClassConditionalPipeline: # a folder that `
     diffusers.logging.disable_progress_bar()   # two components load in no time
     try: pipe = ClassConditionalPipeline.from_pretrained(path)
     except Exception as e:
-        raise InputError(f'{path} cannot be loaded ({str(e).splitlines()[0]}): delete it, and it is made again') from e
+        raise Damaged(f'{path} cannot be loaded ({str(e).splitlines()[0]}): delete it, and it is made again') from e
+    if training.get('sha256', seen := _sha256(pipe)) != seen: raise Damaged(f'{path} is damaged: delete it, and it is made again')
     pipe.training = training
     pipe.unet.eval()
     return pipe

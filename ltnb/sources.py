@@ -7,7 +7,8 @@ __all__ = ['FASHION', 'TORCHVISION', 'SIDE', 'SOURCES', 'EMBEDDED', 'USUAL', 'di
            'from_folder', 'from_lists', 'pack', 'from_pack', 'read_pool', 'thinned', 'load_split']
 
 # %% ../nbs/02_sources.ipynb #9328b8d5
-import io
+import io, logging
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,22 +70,54 @@ def from_torchvision(name:str, root:str|Path, download:bool=False):
 # %% ../nbs/02_sources.ipynb #4be5506b
 _IMAGES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.ppm', '.pgm', '.tif', '.tiff'}
 
+def _open(path, root, where=''):
+    "An image file below `root` as (H, W) or (H, W, 3) bytes, as people expect them, and what was converted; `where` says what names it."
+    from PIL import Image, ImageOps
+    if not path.resolve().is_relative_to(root.resolve()): raise InputError(f'{path}{where} is outside {root}: it is not read')
+    if not path.is_file(): raise InputError(f'{path}{where} is missing or no file')
+    try:
+        with Image.open(path) as im:
+            done = [name for name, so in dict(turned=im.getexif().get(0x0112, 1) != 1, pages=getattr(im, 'n_frames', 1) > 1).items() if so]
+            im = ImageOps.exif_transpose(im)
+            if im.mode == 'F': raise OSError('it has floating-point pixels, whose scale is not known')
+            if im.mode.startswith('I'):     # 16 bits
+                a = np.asarray(im)
+                if a.min() < 0 or a.max() > 65535: raise OSError('its pixels have more than 16 bits')
+                return (a / 257).round().astype(np.uint8), [*done, 'bits']
+            if im.has_transparency_data:
+                im = im.convert('RGBA')
+                im, done = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im), [*done, 'alpha']
+            a = np.asarray(im if im.mode == 'L' else im.convert('RGB'))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+        raise InputError(f'{path}{where} cannot be read as an image ({e}): replace or delete it') from e
+    return (a[..., 0] if a.ndim == 3 and (a == a[..., :1]).all() else a), done
+
+# %% ../nbs/02_sources.ipynb #78cc3398
+# what was done to an image -> in words
+_DONE = dict(turned='turned as their EXIF data say', pages='of which the first of several pages was read',
+             bits='of 16 bits scaled to 8', alpha='with transparent pixels put on white')
+
+def _tell(root, done, others=()):
+    "One line on what was converted and left out."
+    said = [f'{n} image{"s" if n > 1 else ""} {_DONE[k]}' for k, n in Counter(done).items()]
+    if others: said.append(f'{len(others)} other file{"s" if len(others) > 1 else ""} left out ({", ".join(sorted({o.suffix or o.name for o in others}))})')
+    if said: logging.getLogger('ltnb').warning(f'{root}: {"; ".join(said)}')
+
+# %% ../nbs/02_sources.ipynb #6ca84569
 def _read_folder(root, class_names, part):
-    from PIL import Image
-    files = [(f, c) for c, name in enumerate(class_names) for f in sorted((root/part/name).glob('*'))
-             if f.suffix.lower() in _IMAGES]
-    pixels, gray = [], True
+    there = [(f, c) for c, name in enumerate(class_names) for f in sorted((root/part/name).glob('*')) if not f.name.startswith('.')]
+    files = [(f, c) for f, c in there if f.suffix.lower() in _IMAGES]
+    pixels, gray, done = [], True, []
     for f, _ in progress(files, f'reading {root/part}', unit='image'):
-        try:
-            with Image.open(f) as im: a = np.asarray(im if im.mode in ('L', 'RGB') else im.convert('RGB'))
-        except (OSError, SyntaxError) as e:
-            raise InputError(f'{f} cannot be read as an image ({e}): replace or delete it') from e
+        a, what = _open(f, root)
+        done += what
         if pixels and a.shape[:2] != pixels[0].shape[:2]:
             raise InputError(f'{f} is {a.shape[1]}×{a.shape[0]}, but {files[0][0]} is '
                              f'{pixels[0].shape[1]}×{pixels[0].shape[0]}: all images must have one size')
         gray &= a.ndim == 2
         pixels.append(a)
     if not pixels: raise InputError(f'no images in {root/part}: expected {root/part}/CLASS/*.png (or jpg, webp …)')
+    _tell(root/part, done, [f for f, _ in there if f.suffix.lower() not in _IMAGES])
     if not gray: pixels = [a if a.ndim == 3 else np.repeat(a[..., None], 3, 2) for a in pixels]
     x = torch.from_numpy(np.stack(pixels))
     return ImageSet(x[:, None] if gray else x.permute(0, 3, 1, 2).contiguous(), torch.tensor([c for _, c in files]))
@@ -113,19 +146,21 @@ def from_folder(root:str|Path):
 # %% ../nbs/02_sources.ipynb #91150d44
 def _read_list(root, file, size):
     from PIL import Image, ImageOps
-    pixels, labels, names = [], [], {}
-    for n, line in enumerate(progress(file.read_text().splitlines(), f'reading {file.name}', unit='image'), 1):
+    try: lines = file.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as e: raise InputError(f'{file} is not UTF-8 ({e}): save it as such') from None
+    pixels, labels, names, done = [], [], {}, []
+    for n, line in enumerate(progress(lines, f'reading {file.name}', unit='image'), 1):
         path, _, label = line.rpartition(' ')
-        if not (path and label.isdigit()): raise InputError(f'{file}:{n}: expected "PATH CLASS_NUMBER", not {line!r}')
-        try:
-            with Image.open(root/path) as im:
-                square = ImageOps.fit(im.convert('RGB'), (size, size), Image.Resampling.BOX)
-        except (OSError, SyntaxError) as e:
-            raise InputError(f'{root/path} (line {n} of {file.name}) cannot be read: {e}') from e
-        pixels.append(np.asarray(square))
+        if not (path and label.isascii() and label.isdecimal()): raise InputError(f'{file}:{n}: expected "PATH CLASS_NUMBER", not {line!r}')
+        if int(label) >= len(lines):
+            raise InputError(f'{file}:{n}: class {label[:20]} of {len(lines)} images: classes are numbered from 0, each with an image')
+        a, what = _open(root/path, root, f' (line {n} of {file.name})')
+        done += what
+        pixels.append(np.asarray(ImageOps.fit(Image.fromarray(a).convert('RGB'), (size, size), Image.Resampling.BOX)))
         labels.append(int(label))
         names[int(label)] = Path(path).parent.name
     if not pixels: raise InputError(f'{file} is empty')
+    _tell(file, done)
     return ImageSet(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)), names
 
 # %% ../nbs/02_sources.ipynb #5c750c7e
@@ -134,6 +169,7 @@ def from_lists(root:str|Path,
                size:int     # pixels a side
               ):
     "Images from list files such as those of ImageNet-LT (Liu et al. 2019), cut to squares of one size."
+    if not 4 <= size <= 1024: raise InputError(f'images of {size}×{size} pixels cannot be asked for: 4 to 1024 a side')
     files = [Path(root)/f'{name}_{part}.txt' for part in ('train', 'test')]
     for f in files:
         if not f.is_file(): raise InputError(f'{f} is missing: a list with a path and a class number on each line')
@@ -188,6 +224,7 @@ def pack(split:Split,
 # %% ../nbs/02_sources.ipynb #4a619146
 def from_pack(path:str|Path) -> Split:
     "The split that `pack` wrote."
+    from PIL import Image
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path} is missing: it should be a file that `ltnb data pack` wrote')
     try: tensors, about = load_tensors(path)
@@ -204,7 +241,11 @@ def from_pack(path:str|Path) -> Split:
                       None, about.get('subset', 'ldam'), part('spare') if 'spare' in about['shapes'] else None)
         whole = ((split.sha256, _sha256(split.full), _sha256(split.spare))
                  == (about['sha256'], about['full_sha256'], about.get('spare_sha256')))
-    except (OSError, RuntimeError, KeyError): whole = False
+        whole &= (isinstance(split.class_names, list) and all(isinstance(n, str) for n in (split.name, *split.class_names))
+                  and split.image_shape[0] in (1, 3)
+                  and all(0 <= s.labels.min() and s.labels.max() < split.num_classes for s in (split.train, split.test)))
+    except (OSError, ArithmeticError, AttributeError, IndexError, LookupError, RuntimeError, TypeError, ValueError,
+            Image.DecompressionBombError): whole = False
     if not whole: raise InputError(f'{path} is damaged: its images are not those that were packed; pack it again')
     return split
 
@@ -244,12 +285,26 @@ def thinned(name:str, train:ImageSet, test:ImageSet, names:list, imbalance_facto
     return Split(name, train[thin_out(train.labels, counts, subset)], test, names, full, profile,
                  float(imbalance_factor), source, subset, spare if len(spare) else None)
 
+# %% ../nbs/02_sources.ipynb #5793dff8
+def _check_own(data, train, test, names, allow_overlap):
+    "An `InputError` for what cannot end well with a user's images; one line on images that are there twice."
+    if min(train.images.shape[2:]) < 4: raise InputError(f'{data}: images of {train.images.shape[3]}×{train.images.shape[2]} pixels are too small: 4 a side or more')
+    empty = [names[c] for c, n in enumerate(test.counts(len(names))) if not n]
+    if empty: raise InputError(f'{data}: no test image in class {", ".join(empty[:5])}: every class needs at least one')
+    pixels = lambda images: [image.numpy().tobytes() for image in images]
+    seen = Counter(pixels(train.images))
+    both = sum(p in seen for p in pixels(test.images))
+    if both and not allow_overlap:
+        raise InputError(f'{data}: {both} of {len(test):,} test images are training images, too: take them out, or add --allow-overlap')
+    if twice := sum(n - 1 for n in seen.values()): logging.getLogger('ltnb').warning(f'{data}: {twice} training images are there more than once')
+
 # %% ../nbs/02_sources.ipynb #eaf7f55d
 def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROOT`, `cifar10:ROOT` …, `folder:ROOT`
                imbalance_factor:float=None,    # R; fashion 60, digits 20, the standard sets 100, a folder as it is
                profile:str=None,               # 'exp', 'step', 'pareto' or 'natural'; natural for a folder without R
                subset:str|int='ldam',          # which images are kept: the field's own draw, or a seed
-               download:bool=False             # fetch a standard set that is not there
+               download:bool=False,            # fetch a standard set that is not there
+               allow_overlap:bool=False        # take a folder or lists whose test images are training images, too
               ) -> Split:
     "The long-tailed split of a data set; an `InputError` says what is wrong with the input."
     name, _, root = str(data).partition(':')
@@ -264,5 +319,6 @@ def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROO
                          'or give another profile')
     usual, n_max = USUAL.get(name, (100, None))
     name, train, test, names = read_pool(data, download)
+    if as_it_is: _check_own(data, train, test, names, allow_overlap)
     if profile == 'natural': return Split(name, train, test, names, source=str(data))
     return thinned(name, train, test, names, imbalance_factor or usual, profile, subset, str(data), n_max)

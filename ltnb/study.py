@@ -19,7 +19,7 @@ from .core import InputError, load_json, save_json, save_text
 from .data import tail_classes
 from .diffusion import samples_about
 from .filtering import KINDS
-from .folder import run_folder
+from .folder import is_whole, run_folder, save_manifest
 from .forecast import forecast, forecast_text
 from .marks import is_of, load_marks
 from .report import report
@@ -91,12 +91,9 @@ def _shown(runs, seeds, generator_seeds, rows, generators) -> dict:
 
 # %% ../nbs/73_study.ipynb #ab578ea5
 def _finished(out, shown, say): # the results, where they are of just this
-    if not (out/'results.json').exists(): return None
+    if not on_main(is_whole, out): return None
     results = load_json(out/'results.json')
     if any(results.get(k) != v for k, v in shown.items()): return None
-    def write():
-        if not (out/'report.html').exists(): save_text(out/'report.html', report(results))
-    on_main(write)
     say(f'{out}/results.json is this study already: nothing to do')
     return results
 
@@ -157,8 +154,9 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
         def finish(): # by one process of a team
             results = _results(runs, made, seeds, generator_seeds, rows, generators,
                                dict(seconds, all=time.perf_counter() - start)) | shown
-            save_text(out/'report.html', report(results))
             save_json(out/'results.json', results)
+            save_text(out/'report.html', report(results))
+            save_manifest(out)
             return results
         return on_main(finish)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .compute import is_main, keep_memory, on_main
-from .core import InputError, TrainingError, TrainingStopped, fingerprint, load_tensors, progress, save_tensors
+from .core import Damaged, InputError, TrainingError, TrainingStopped, fingerprint, load_tensors, progress, save_tensors, set_aside
 
 # %% ../nbs/04_training.ipynb #0a057def
 def describe(x):
@@ -42,10 +42,12 @@ def artifact(path:str|Path,   # file or folder where the part is kept; nowhere i
     "The part at `path` if it was made alike, an `InputError` if another one is there; else made now, and kept."
     about = json.loads(json.dumps(about))
     if path and on_main(Path(path).exists):
-        was = about_of(path)
-        if differ := [k for k in about if was.get(k) != about[k]]:
-            raise InputError(f'{path} was made with another {", ".join(differ)}: use another folder, or delete it')
-        return load(path)
+        try:
+            was = about_of(path)
+            if differ := [k for k in about if was.get(k) != about[k]]:
+                raise InputError(f'{path} was made with another {", ".join(differ)}: use another folder, or delete it')
+            return load(path)
+        except Damaged as e: on_main(set_aside, path, e)
     part = make()
     if path: on_main(save, path, part, about)
     return part
@@ -94,7 +96,10 @@ class _Checkpoints:
 
     def restore(self, losses): # fills in the losses there are; returns steps done and seconds taken
         if not (self.path and on_main(Path(self.path).exists)): return 0, 0.
-        tensors, was = load_tensors(self.path)
+        try: tensors, was = load_tensors(self.path)
+        except Damaged as e:
+            on_main(set_aside, self.path, e)
+            return 0, 0.
         if was['about'] != self.about:
             raise InputError(f'{self.path} is of a training with other settings: delete it, or use another folder')
         for name, part in self.parts.items(): _restore(part, tensors, f'{name}:')
@@ -106,10 +111,16 @@ class _Checkpoints:
         self.wait()         # what went wrong with the one before is said here
         state = {k: v for name, part in self.parts.items() for k, v in _flatten(part.state_dict(), f'{name}:')}
         copy = {k: v.detach().to('cpu', copy=True) for k, v in dict(state, losses=losses).items()}
+        self.check(copy, done)
         def write():
             save_tensors(self.path, copy, about=self.about, done=done, seconds=seconds)
             self.last = f'{self.path} (step {done})'
         self.writing = self.writer.submit(write)
+
+    def check(self, tensors, done): # a `TrainingError` if one of them is not finite, which no loss has shown yet
+        for k, v in tensors.items():
+            if v.is_floating_point() and not v.isfinite().all():
+                raise TrainingError(f'after step {done - 1} {k} is not finite; last good checkpoint: {self.last}')
 
     def wait(self):
         if self.writing: self.writing.result()
@@ -157,6 +168,7 @@ def train(step,                     # step(i) takes optimisation step number i a
                     last = time.perf_counter()
                     save_every = max(save_every, 20*(last - now))
         saves.wait()
+        saves.check({k: v for name, part in parts.items() for k, v in _flatten(part.state_dict(), f'{name}:')}, steps)
     except TrainingStopped:
         saves.wait()
         raise

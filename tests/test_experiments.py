@@ -11,7 +11,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from ltnb.experiments import CLASSIFIER_SEEDS, EXPERIMENTS, run_experiment, training_set_figures
+from ltnb.core import InputError
+from ltnb.experiments import (CHOSEN_ON, CLASSIFIER_SEEDS, COMPARED, EXPERIMENTS, harmonic, run_experiment,
+                              training_set_figures)
 from ltnb.runs import Run
 from ltnb.sources import load_split
 from ltnb.specs import TAUS, Draw, Learner, Recipe, TrainingSet, run_settings
@@ -56,6 +58,46 @@ def test_rows_of_generators_and_of_classifiers(tmp_path, monkeypatch):
         kept = path.read_text(), {p: p.stat().st_mtime_ns for p in (tmp_path / 'rows').iterdir()}
         assert json.loads(json.dumps(go(name)['rows'])) == json.loads(kept[0])['rows']
         assert kept[1] == {p: p.stat().st_mtime_ns for p in (tmp_path / 'rows').iterdir()}
+
+
+@pytest.mark.slow
+def test_the_comparison_chooses_one_way_of_each_method_on_left_out_images(tmp_path, monkeypatch):
+    ddpm = Recipe('ddpm')
+    ways = dict(ddpm=[replace(ddpm, guidance=w) for w in (0., 2.)], auto=[replace(ddpm, guidance=1., policy='auto')],
+                cm=[Recipe('cm', guidance=0.), Recipe('cm', strength=.5, guidance=0.)])
+    monkeypatch.setattr('ltnb.experiments.COMPARED', ways)
+    go = lambda: run_experiment('after', 'digits', 'tiny', draws=['ldam', 1], out=tmp_path, workers=1, say=lambda line: None)
+    result = go()
+    assert [r['compared'] for r in result['rows']] == list(ways) and result['draws'] == ['ldam', 1]
+    for row in result['rows']:
+        assert len(row['curve']) == len(ways[row['compared']])
+        for way in row['curve']:    # a value of each draw, measured on left-out images
+            assert way['score'] == pytest.approx(sum(map(harmonic, way['few'])) / 2) and len(way['few']) == 2
+            left = load_split('digits').left_out.counts(10)
+            assert way['few'][0]['n_generated'] == sum(min(CHOSEN_ON, left[c]) for c in range(6, 10))
+        best = max(row['curve'], key=lambda way: way['score'])
+        assert (row['strength'], row['policy'], row['guidance'] or 0.) == (best['strength'], best['policy'], best['guidance'])
+        assert len(row['figures']['few']['recall']['values']) == len(row['accuracy']['sau']['few']['values']) == 2
+        assert row['seconds']['training'] > 0 < row['seconds']['an_image'] and row['picture'].startswith('data:image/png')
+    assert set(result['without']) == {'ce', 'la', 'oracle'}
+    assert len(list((tmp_path / 'rows').glob('*few100.json'))) == 5
+    mtimes = {p: p.stat().st_mtime_ns for p in (tmp_path / 'rows').iterdir()}
+    assert json.loads(json.dumps(go()['rows'])) == json.loads(json.dumps(result['rows']))
+    assert mtimes == {p: p.stat().st_mtime_ns for p in (tmp_path / 'rows').iterdir()}
+
+
+def test_the_comparison_is_about_few_shot_classes_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr('ltnb.experiments.load_split', lambda data, subset: load_split('digits', 2., subset=subset))
+    with pytest.raises(InputError, match='few-shot classes'):
+        run_experiment('after', 'digits', 'tiny', draws=['ldam'], out=tmp_path, workers=1, say=lambda line: None)
+
+
+def test_every_method_is_drawn_from_in_ways_that_are_its_own():
+    every = [way for ways in COMPARED.values() for way in ways]
+    assert len(set(every)) == len(every) and len({way.name for way in every}) == len(every)
+    # of the generators that a policy is tried with, plain draws are tried too
+    assert {way.trained for way in every if way.policy} <= {way for ways in COMPARED.values() for way in (w.trained for w in ways if not w.policy)}
+    assert harmonic(dict(recall=.5, class_consistency=1.)) == pytest.approx(2/3) and harmonic(dict(recall=None, class_consistency=1.)) == 0
 
 
 GO = '''

@@ -92,7 +92,7 @@ def test_lists_such_as_imagenet_lts(tmp_path):
             for i in range(n):
                 f = Path(f'{part}/n0{c}/{i}.JPEG')
                 (tmp_path / f).parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.full((30 - 10 * c, 40, 3), 100 * c + 20, np.uint8)).save(tmp_path / f, 'JPEG')
+                Image.fromarray(np.full((30 - 10 * c, 40, 3), 100 * c + 20 + (part == 'test'), np.uint8)).save(tmp_path / f, 'JPEG')
                 lines.append(f'{f} {c}')
         (tmp_path / f'ImageNet_LT_{part}.txt').write_text('\n'.join(lines) + '\n')
     split = load_split(f'imagenet_lt16:{tmp_path}')
@@ -101,7 +101,7 @@ def test_lists_such_as_imagenet_lts(tmp_path):
     assert (split.train.images[0].int() - 20).abs().max() < 4 and (split.train.images[-1].int() - 120).abs().max() < 4
     assert split.full is None
     (tmp_path / 'ImageNet_LT_test.txt').write_text('test/n00/0.JPEG 0\ntest/n00/9.JPEG 0\n')
-    with pytest.raises(InputError, match=r'9\.JPEG \(line 2 of ImageNet_LT_test\.txt\) cannot be read'):
+    with pytest.raises(InputError, match=r'9\.JPEG \(line 2 of ImageNet_LT_test\.txt\) is missing'):
         load_split(f'imagenet_lt16:{tmp_path}')
     (tmp_path / 'ImageNet_LT_test.txt').write_text('test/n00/0.JPEG zero\n')
     with pytest.raises(InputError, match='expected "PATH CLASS_NUMBER"'): load_split(f'imagenet_lt16:{tmp_path}')

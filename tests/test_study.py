@@ -155,18 +155,6 @@ def test_killed_in_the_middle_a_study_goes_on_to_the_same_figures(study, bars, t
     for part in 'generators', 'classifiers': assert r[part] == {name: whole[part][name] for name in r[part]}
 
 
-@pytest.mark.parametrize('file',
-                         ['generators/ddpm/training.json', 'generators/ddpm/unet/diffusion_pytorch_model.safetensors',
-                          'samples/ddpm.safetensors', 'study.json', 'results.json'])
-def test_a_damaged_file_is_named(study, bars, tmp_path, file):
-    out = tmp_path / 'copy'
-    shutil.copytree(study[1], out)
-    if file != 'results.json': (out / 'results.json').unlink()
-    (out / file).write_bytes((out / file).read_bytes()[:40])
-    with pytest.raises(InputError, match=str(out / file).split('/unet')[0].replace('+', r'\+')):
-        run_study(load_split(f'folder:{bars}'), out, 'tiny', **QUIET)
-
-
 def test_one_more_row_of_each_table_is_a_loss_a_filter_and_a_learner_more(folder, tmp_path, only, monkeypatch):
     "And all other rows are left out."
     class Half(Filter):
@@ -301,3 +289,19 @@ def test_marks_made_by_hand_overrule_the_filters(study, bars, tmp_path, capsys):
         with pytest.raises(SystemExit) as e: main(args.split())
         err = capsys.readouterr().err
         assert e.value.code == 2 and says in err and err.count('\n') == 1
+
+
+@pytest.mark.slow
+def test_a_study_shows_generators_and_ways_of_sampling_that_are_asked_for_by_name(tmp_path):
+    names = ['t2h', 'ddpm+interval:hi=3:w=1', 'ddpm+feedback']
+    results = run_study(load_split('digits'), tmp_path / 'out', 'tiny', rows=['ce'], generators=names, **QUIET)
+    check_contract(results)
+    assert list(results['generators']) == names
+    assert sorted(p.name for p in (tmp_path / 'out/generators').iterdir()) == ['ddpm', 't2h']
+    few = [results['generators'][name]['few'] for name in names[1:]]
+    assert few[0] != few[1]
+    page = (tmp_path / 'out/report.html').read_text()
+    assert all(name in page for name in names)
+    said = []
+    again = run_study(load_split('digits'), tmp_path / 'out', 'tiny', rows=['ce'], generators=names, seeds=[0], say=said.append)
+    assert again == json.loads(json.dumps(results)) and 'nothing to do' in said[0]

@@ -1,0 +1,380 @@
+"What comes in from outside, and what breaks: each fault really made, and what is said of it read."
+import json
+import os
+import pickle
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_folder
+from PIL import Image
+
+from ltnb.cli import clean, main
+from ltnb.core import Damaged, InputError, TrainingError, atomic, load_tensors, save_tensors
+from ltnb.folder import is_whole, run_folder
+from ltnb.report import report
+from ltnb.sources import load_split, pack
+from ltnb.study import run_study
+from ltnb.training import train
+
+QUIET = dict(seeds=[0], say=lambda line: None)
+ROWS = ['ce', 'ce+ddpm', 'sau']
+
+
+# ---- files of a study
+
+def flip(path):
+    "One bit in the middle of a file is another."
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path): path.write_bytes(path.read_bytes()[:40])
+def empty(path): path.write_bytes(b'')
+def lose(path): path.unlink()
+
+
+FILES = ['generators/ddpm/training.json', 'generators/ddpm/unet/diffusion_pytorch_model.safetensors',
+         'generators/cbdm/early8/diffusion_pytorch_model.safetensors', 'generators/ddpm/model_index.json', 'samples/ddpm.safetensors',
+         'filled/ddpm+none.safetensors', 'classifiers/ce-0.safetensors', 'rows/sau-0.json', 'study.json', 'results.json', 'report.html']
+
+
+@pytest.fixture(scope='module')
+def whole(once, bars):
+    def make(path): return run_study(load_split(f'folder:{bars}'), path, 'tiny', rows=ROWS, **QUIET)
+    return once('faults', make)
+
+
+def figures(results):
+    r = json.loads(json.dumps(results))
+    for k in 'seconds', 'machine', 'versions': del r[k]
+    for g in r['generators'].values(): del g['train_seconds'], g['samples_per_second']
+    return r
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('harm', [flip, cut, empty, lose])
+def test_what_is_damaged_is_moved_aside_and_made_again_and_the_end_is_the_same(whole, bars, tmp_path, harm, caplog):
+    results, out = whole[0], tmp_path / 'copy'
+    shutil.copytree(whole[1], out)
+    assert is_whole(out)
+    for name in FILES: harm(out / name)
+    assert not is_whole(out)
+    again = run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, **QUIET)
+    assert figures(again) == figures(results) and is_whole(out)
+    assert (out / 'report.html').read_text().endswith('</html>\n') or len((out / 'report.html').read_text()) > 1000
+    a, b = (load_tensors(p / 'samples/ddpm.safetensors')[0]['images'] for p in (out, whole[1]))
+    assert torch.equal(a, b)
+    if harm is not lose: assert all('\n' not in r.message and 'made again' in r.message for r in caplog.records if r.name == 'ltnb') and caplog.records
+
+
+@pytest.mark.slow
+def test_nothing_to_do_is_said_only_of_what_is_whole(whole, bars, tmp_path):
+    out, said = tmp_path / 'copy', []
+    shutil.copytree(whole[1], out)
+    go = lambda: run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, seeds=[0], say=said.append)
+    go()
+    assert 'nothing to do' in said.pop()
+    empty(out / 'report.html')
+    go()
+    assert not any('nothing to do' in line for line in said) and (out / 'report.html').stat().st_size > 1000
+
+
+def test_a_flipped_bit_of_any_byte_is_seen(tmp_path):
+    save_tensors(tmp_path / 'x', dict(a=torch.arange(5.), b=torch.ones(2, dtype=torch.uint8)), seed=3)
+    data = (tmp_path / 'x').read_bytes()
+    silent = 0
+    for i in range(len(data)):
+        (tmp_path / 'x').write_bytes(data[:i] + bytes([data[i] ^ 1]) + data[i+1:])
+        try: tensors, about = load_tensors(tmp_path / 'x')
+        except Damaged as e: assert '\n' not in str(e)
+        else:
+            silent += 1     # white space of the header, say
+            assert about == dict(seed=3) and torch.equal(tensors['a'], torch.arange(5.)) and tensors['b'].tolist() == [1, 1]
+    assert silent < len(data) / 4
+
+
+# ---- training
+
+def optimiser(start, gradient):
+    p = torch.nn.Parameter(torch.tensor(start))
+    opt = torch.optim.SGD([p], 1.)
+    def step(i):
+        p.grad = torch.tensor(gradient(i))
+        opt.step()
+        return torch.tensor(1.)     # a loss that shows nothing
+    return dict(net=torch.nn.ParameterList([p])), step
+
+
+def test_weights_that_are_not_finite_are_never_kept(tmp_path):
+    path = tmp_path / 'x.checkpoint'
+    parts, step = optimiser(0., lambda i: 1. if i < 5 else float('nan'))
+    with pytest.raises(TrainingError, match='net:0 is not finite; last good checkpoint: .*step [1-5]') as e:
+        train(step, 20, parts, path, {}, save_every=0.)
+    assert '\n' not in str(e.value) and -5 <= load_tensors(path)[0]['net:0'] <= -1
+    parts, step = optimiser(0., lambda i: 1. if i < 19 else float('inf'))      # at the last step
+    with pytest.raises(TrainingError, match='after step 19 net:0 is not finite'): train(step, 20, parts)
+
+
+def test_a_damaged_checkpoint_is_moved_aside_and_the_training_begins_again(tmp_path, caplog):
+    path = tmp_path / 'x.checkpoint'
+    parts, step = optimiser(0., lambda i: 1.)
+    train(step, 5, parts, path, {}, save_every=0.)
+    flip(path)
+    parts, step = optimiser(0., lambda i: 1.)
+    train(step, 5, parts, path, {})
+    assert parts['net'][0] == -5 and 'made again' in caplog.text and (tmp_path / 'x.checkpoint.damaged').exists()
+
+
+# ---- folders
+
+def test_a_lock_that_is_a_link_empties_nothing(tmp_path):
+    mine = tmp_path / 'mine.txt'
+    mine.write_text('mine')
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/.lock').symlink_to(mine)
+    with pytest.raises(InputError, match='.lock is a link'):
+        with run_folder(tmp_path / 'out', {}): pass
+    assert mine.read_text() == 'mine'
+
+
+def test_fresh_leaves_notebooks_that_it_did_not_make_and_follows_no_link(tmp_path):
+    out = tmp_path / 'out'
+    with run_folder(out, dict(a=1)): pass
+    (out / 'notebooks').mkdir()
+    for name in '10_collapse.ipynb', 'mine.ipynb': (out / 'notebooks' / name).write_text('{}')
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere/a.txt').write_text('keep')
+    (out / 'samples').symlink_to(tmp_path / 'elsewhere')
+    with run_folder(out, dict(a=2), fresh=True): pass
+    assert [p.name for p in (out / 'notebooks').iterdir()] == ['mine.ipynb'] and (tmp_path / 'elsewhere/a.txt').exists()
+
+
+def test_what_killed_writes_left_is_swept_up_and_files_are_as_readable_as_others(tmp_path):
+    with run_folder(tmp_path, {}): pass
+    old, new = tmp_path / 'samples/.x.safetensors.abcdefgh', tmp_path / 'samples/.y.safetensors.abcdefgh'
+    for p in old, new: p.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    with run_folder(tmp_path, {}): pass
+    assert not old.exists() and new.exists()
+    save_tensors(tmp_path / 'x', dict(a=torch.ones(1)))
+    (tmp_path / 'plain').touch()
+    assert stat.S_IMODE((tmp_path / 'x').stat().st_mode) == stat.S_IMODE((tmp_path / 'plain').stat().st_mode)
+
+
+def test_what_is_renamed_was_on_the_disk_before(tmp_path, monkeypatch):
+    done = []
+    real = os.replace
+    monkeypatch.setattr(os, 'fsync', lambda f: done.append(os.readlink(f'/proc/self/fd/{f}').rsplit('/', 1)[-1]))
+    monkeypatch.setattr(os, 'replace', lambda a, b: (done.append('rename'), real(a, b)))
+    with atomic(tmp_path / 'x') as tmp: tmp.write_text('x')
+    assert 'x' in done[:done.index('rename')] and done[-1] == tmp_path.name
+
+
+# ---- images
+
+def save(path, array, **kwargs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **kwargs)
+
+
+def two_classes(root, odd=None):
+    "A folder of two classes, all images different; `odd(path)` makes the first one."
+    rng = np.random.default_rng(0)
+    for part in 'train', 'test':
+        for c in 'ab':
+            for i in range(3): save(root / part / c / f'{i}.png', rng.integers(0, 256, (8, 8), dtype=np.uint8))
+    if odd: odd(root / 'train/a/0.png')
+    return f'folder:{root}'
+
+
+def first(root, odd): return load_split(two_classes(root, odd)).train.images[0]
+
+
+def test_images_are_read_as_people_expect_them(tmp_path, caplog):
+    ramp = (np.arange(64, dtype=np.uint16) * 1040).reshape(8, 8)
+    assert (first(tmp_path / 'bits', lambda p: Image.fromarray(ramp).save(p))[0].numpy() == (ramp / 257).round()).all()
+    assert '1 image of 16 bits scaled to 8' in caplog.text
+    clear = np.zeros((8, 8, 4), np.uint8)
+    clear[:4] = 7, 7, 7, 255
+    x = first(tmp_path / 'alpha', lambda p: Image.fromarray(clear).save(p))
+    assert x.shape == (1, 8, 8) and (x[0, :4] == 7).all() and (x[0, 4:] == 255).all() and 'put on white' in caplog.text
+    def turned(p):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(p, exif=exif)
+    assert first(tmp_path / 'exif', turned)[0, 0].tolist() == [56, 48, 40, 32, 24, 16, 8, 0]
+    for mode in 'RGB', 'P', 'LA', '1':    # gray, whatever it is stored as
+        assert first(tmp_path / mode, lambda p: Image.fromarray(ramp.astype(np.uint8)).convert(mode).save(p)).shape == (1, 8, 8)
+    (tmp_path / 'bits/train/a/x.gif').write_bytes(b'GIF')
+    (tmp_path / 'bits/train/a/._0.png').write_bytes(b'a companion')
+    load_split(f'folder:{tmp_path / "bits"}')
+    assert '1 other file left out (.gif)' in caplog.text
+
+
+@pytest.mark.parametrize('odd, says', [
+    (lambda p: (p.unlink(), os.mkfifo(p)), 'missing or no file'),
+    (lambda p: (p.unlink(), p.symlink_to('/etc/passwd')), 'is outside'),
+    (lambda p: (p.unlink(), Image.new('1', (20_000, 20_000)).save(p)), 'cannot be read as an image .*exceeds limit'),
+    (lambda p: (p.unlink(), Image.fromarray(np.ones((8, 8), np.float32)).save(p.with_suffix('.tif'))), 'scale is not known'),
+    (lambda p: shutil.copy(p.parent.parent.parent / 'test/a/0.png', p), '1 of 6 test images are training images, too'),
+    (lambda p: [f.unlink() for f in (p.parent.parent.parent / 'test/b').iterdir()], 'no test image in class b')],
+    ids=['FIFO', 'link', 'bomb', 'float', 'leak', 'no test image'])
+def test_images_that_cannot_be_are_named_in_one_line(tmp_path, odd, says):
+    with pytest.raises(InputError, match=says) as e: load_split(two_classes(tmp_path, odd))
+    assert '\n' not in str(e.value)
+
+
+def test_too_small_images_and_leaks_that_are_wanted(tmp_path, capsys):
+    data = two_classes(tmp_path, lambda p: shutil.copy(tmp_path / 'test/a/0.png', p))
+    assert len(load_split(data, allow_overlap=True).train) == 6
+    with pytest.raises(SystemExit): main(['data', 'pack', str(tmp_path / 'x.pack'), '--data', data])
+    assert '--allow-overlap' in capsys.readouterr().err
+    main(['data', 'pack', str(tmp_path / 'x.pack'), '--data', data, '--allow-overlap'])
+    for f in tmp_path.rglob('*.png'): Image.fromarray(np.asarray(Image.open(f))[:3, :3]).save(f)
+    with pytest.raises(InputError, match='3×3 pixels are too small'): load_split(data)
+
+
+# ---- lists
+
+@pytest.mark.parametrize('line, says', [
+    ('../secret.png 0', 'is outside'), ('SECRET 0', 'is outside'), ('link.png 0', 'is outside'), ('a/0.png ²', 'expected "PATH CLASS_NUMBER"'),
+    ('a/0.png 1000000000', 'classes are numbered from 0'), ('a/0.png -1', 'expected'), ('a/0.png 9' + '9'*30, 'classes are numbered'),
+    (b'a/\xe9.png 0', 'is not UTF-8'), ('\ufeffa/0.png 0', None)])
+def test_a_list_names_only_what_is_below_its_folder_and_classes_that_can_be(tmp_path, line, says):
+    root = tmp_path / 'root'
+    two_classes(root)
+    save(tmp_path / 'secret.png', np.zeros((8, 8), np.uint8))
+    (root / 'link.png').symlink_to(tmp_path / 'secret.png')
+    if isinstance(line, str): line = line.replace('SECRET', str(tmp_path / 'secret.png')).encode()
+    (root / 'ImageNet_LT_train.txt').write_bytes(line.replace(b'a/', b'train/a/') + b'\ntrain/b/0.png 1\n')
+    (root / 'ImageNet_LT_test.txt').write_text('test/a/0.png 0\ntest/b/0.png 1\n')
+    if says is None: return load_split(f'imagenet_lt16:{root}')
+    with pytest.raises(InputError, match=says) as e: load_split(f'imagenet_lt16:{root}')
+    assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('size', [0, 3, 1025, 100_000])
+def test_sizes_that_cannot_be_are_refused(tmp_path, size):
+    with pytest.raises(InputError, match='cannot be asked for'): load_split(f'imagenet_lt{size}:{tmp_path}')
+
+
+# ---- packs
+
+def repacked(path, change):
+    "A pack that is valid as a file, and of another shape."
+    pack(load_split('digits'), path)
+    tensors, about = load_tensors(path)
+    change(tensors, about)
+    save_tensors(path, tensors, **about)
+    return f'pack:{path}'
+
+
+@pytest.mark.parametrize('change', [
+    lambda t, a: a.update(class_names=[]), lambda t, a: a.update(class_names='0123456789'), lambda t, a: a.update(class_names=None),
+    lambda t, a: a.update(class_names=[[]]*10), lambda t, a: a.update(shapes={}), lambda t, a: a.update(shapes=[]),
+    lambda t, a: a['shapes'].update(train=[10, 1, 0, 8]), lambda t, a: a['shapes'].update(train=['x']*4),
+    lambda t, a: a['shapes'].update(train=[10**12, 1, 8, 8]), lambda t, a: a['shapes'].update(train=[10, 2, 8, 8]),
+    lambda t, a: a['shapes'].update(train=[10, 1, -8, 8]), lambda t, a: a.update(name=3), lambda t, a: a.pop('profile'),
+    lambda t, a: t.update({'train.labels': t['train.labels'].float()}), lambda t, a: t.update({'train.labels': -t['train.labels']}),
+    lambda t, a: t.update({'train.0000': torch.zeros(9, dtype=torch.uint8)}), lambda t, a: t.pop('train.labels')])
+def test_a_pack_of_another_shape_is_refused_in_one_line(tmp_path, change):
+    with pytest.raises(InputError, match='damaged|no training image') as e: load_split(repacked(tmp_path / 'x.pack', change))
+    assert '\n' not in str(e.value)
+
+
+# ---- text from files
+
+HOSTILE = '<script>alert(1)</script>\x1b[2J\x1b]0;x\x07'
+
+
+@pytest.mark.slow
+def test_text_from_files_reaches_page_and_terminal_as_text(whole, tmp_path, capsys, monkeypatch):
+    assert clean(HOSTILE) == '<script>alert(1)</script>�[2J�]0;x�'
+    def hurt(x):
+        if isinstance(x, dict): return {hurt(k) if k == 'a' else k: hurt(v) for k, v in x.items()}
+        if isinstance(x, list): return [hurt(v) for v in x]
+        return HOSTILE + x if isinstance(x, str) and not x.startswith('data:') else x
+    results = json.loads(json.dumps(whole[0]))
+    for key in 'name', 'profile', 'class_names': results['dataset'][key] = hurt(results['dataset'][key])
+    results['filters'] = {HOSTILE + k: dict(hurt(f), histogram=f['histogram']) for k, f in results['filters'].items()}
+    results['generators'] = {HOSTILE + k: g for k, g in results['generators'].items()}
+    results['versions'] = hurt(results['versions'])
+    for c in results['classifiers'].values(): c['training_set'] = HOSTILE
+    page = report(results)
+    assert '<script>' not in page and '&lt;script&gt;' in page
+    # a pack's name does not choose where a study is written
+    import ltnb.study
+    monkeypatch.chdir(tmp_path)
+    source = repacked(tmp_path / 'x.pack', lambda t, a: a.update(name='../../' + HOSTILE))
+    seen = []
+    monkeypatch.setattr(ltnb.study, 'run_study', lambda splits, out, *args: seen.append(out) or results)
+    main(['study', '--data', source, '--preset', 'tiny'])
+    assert '..' not in seen[0].parts and seen[0].parent.name == 'runs' and '<' not in seen[0].name
+    out = capsys.readouterr().out
+    assert '\x1b' not in out and '\x07' not in out
+
+
+def test_class_names_with_dollars_are_drawn(tmp_path):
+    import matplotlib.pyplot as plt
+    from ltnb.collapse import show_tail
+    from ltnb.show import plot_counts
+    two_classes(tmp_path)
+    for part in 'train', 'test': (tmp_path / part / 'a').rename(tmp_path / part / '$a_b$ $')
+    split = load_split(f'folder:{tmp_path}')
+    for fig in show_tail(split, dict(x=split.test)), getattr(plot_counts(split), 'figure', plt.gcf()):
+        fig.canvas.draw()
+    plt.close('all')
+
+
+# ---- processes
+
+def command(tmp_path, bars, *more): return [sys.executable, '-m', 'ltnb', 'study', '--data', f'folder:{bars}', '--preset', 'tiny', '--seeds', '0',
+                                            '--rows', 'ce,ce+ddpm', '--out', str(tmp_path / 'out'), *more]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_study_in_one_line_and_the_same_command_goes_on(bars, tmp_path, number):
+    import psutil
+    p = subprocess.Popen(command(tmp_path, bars, '--workers', '2'), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while p.poll() is None and not (tmp_path / 'out/generators/ddpm').exists(): time.sleep(.02)
+    family = psutil.Process(p.pid).children(recursive=True)
+    p.send_signal(number)
+    said = p.stderr.read()
+    assert p.wait() == 128 + number and said.endswith('ltnb: interrupted; the same command goes on where it was\n'), said
+    assert 'Traceback' not in said and not psutil.wait_procs(family, timeout=60)[1]
+    assert not list((tmp_path / 'out').glob('*/.*')) or all(q.is_dir() for q in (tmp_path / 'out').glob('*/.*'))
+    assert main(command(tmp_path, bars)[3:]) is None and is_whole(tmp_path / 'out')
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_when_nobody_reads_what_it_says_and_on_a_console_of_plain_ascii(bars, tmp_path):
+    p = subprocess.run(f'{shlex.join(command(tmp_path, bars))} | head -1', shell=True, env=os.environ | dict(LC_ALL='C', PYTHONIOENCODING='ascii'),
+                       capture_output=True, text=True)
+    assert 'Split' in p.stdout and 'Traceback' not in p.stderr and is_whole(tmp_path / 'out')
+
+
+@pytest.mark.slow
+def test_no_pickle_is_read(whole, bars, tmp_path, monkeypatch):
+    "One is planted in the place of each kind of file: were it read, it would leave a trace."
+    out, trace = tmp_path / 'copy', tmp_path / 'trace'
+    shutil.copytree(whole[1], out)
+    class Evil:
+        def __reduce__(self): return os.mkdir, (str(trace),)
+    for name in (*FILES, 'generators/ddpm/unet/diffusion_pytorch_model.bin'):
+        with open(out / name, 'wb') as f: pickle.dump(Evil(), f)
+    results = run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, **QUIET)
+    assert figures(results) == figures(whole[0]) and not trace.exists()
+    (tmp_path / 'x.pack').write_bytes(pickle.dumps(Evil()))
+    for data in f'pack:{tmp_path / "x.pack"}',:
+        with pytest.raises(InputError): load_split(data)
+    assert not trace.exists()
