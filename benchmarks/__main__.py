@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BENCHMARKS = dict(step='a training step of CBDM with the papers\' U-Net', sampling='a balanced set with guidance', views="SAU's three views",
-                  neighbours='precision and recall', knobs='each knob by itself',
+                  neighbours='precision and recall', knobs='each knob by itself', losses='a step of each method, and drawing by each policy',
                   quick='what has to be quick: importing, help, views, a filter, a forecast', run='the whole of `make run`, which takes longer than all others together')
 USUAL = [name for name in BENCHMARKS if name != 'run']
 

@@ -366,6 +366,7 @@ class AIDLoss:
         real = in_batches(self.phi.features, self.split.train.images, next(self.phi.parameters()).device)
         d_f, pooled = (class_balls(real, self.split.train.labels, s)[1] for s in (self.scope, 'pooled'))
         self.d_f = torch.where(d_f > 0, d_f, pooled)     # a single image has no d_f of its own
+        if not self.d_f.min() > 0: raise InputError('L_AID needs distances within a class, and no class has two images that differ')
         self.abar_T = noise_schedule().alphas_cumprod[-1].item()
 
     def __call__(self, net, batch, generator):
@@ -375,5 +376,4 @@ class AIDLoss:
         with torch.autocast(batch.x0.device.type, enabled=False):        # the two differ by little
             with torch.no_grad(): still = phi.features(batch.x0) / unit
             moved = phi.features(batch.x0 + batch.eps - eps) / unit
-        return value + aid_loss(still, moved, batch.abar.flatten(), d_f / unit[:, 0], self.alpha, self.abar_T,
-                                self.largest), eps
+        return value + aid_loss(still, moved, batch.abar.flatten(), d_f / unit[:, 0], self.alpha, self.abar_T, self.largest), eps

@@ -378,3 +378,19 @@ def test_no_pickle_is_read(whole, bars, tmp_path, monkeypatch):
     for data in f'pack:{tmp_path / "x.pack"}',:
         with pytest.raises(InputError): load_split(data)
     assert not trace.exists()
+
+
+# ---- numbers
+
+@pytest.mark.slow
+@pytest.mark.parametrize('alike', [False, True])
+def test_one_image_of_every_class_or_all_alike_ends_in_figures_or_in_one_line(tmp_path, alike):
+    two_classes(tmp_path)
+    for i, f in enumerate(sorted((tmp_path / 'train').rglob('*.png'))):
+        if alike: Image.fromarray(np.full((8, 8), 90, np.uint8)).save(f)
+        elif f.name != '0.png': f.unlink()
+    split = load_split(f'folder:{tmp_path}')
+    results = run_study(split, tmp_path / 'out', 'tiny', rows=['ce', 'la', 'ce+cbdm+filter', 'sau', 'sau+adjusted'], **QUIET)
+    assert all(0 <= c['accuracy']['mean'] <= 100 for c in results['classifiers'].values())
+    with pytest.raises(InputError, match='L_AID needs distances within a class'):
+        run_study(split, tmp_path / 'out', 'tiny', rows=['ce', 'ce+cbdm+aid'], **QUIET)
