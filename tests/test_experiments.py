@@ -155,6 +155,14 @@ def test_recorded_experiments_have_every_row():
             assert not lacks and len(recorded['draws']) >= 3, f'{path.name}: {lacks or recorded["draws"]}'
 
 
+def test_the_recorded_comparison_has_every_method_and_every_way_to_draw():
+    for path in (ROOT / 'nbs/recorded').rglob('after.json'):
+        recorded = json.loads(path.read_text())
+        of = lambda row: Recipe(**{f.name: row[f.name] for f in fields(Recipe)})
+        assert {r['compared']: [of(way) for way in r['curve']] for r in recorded['rows']} == COMPARED
+        for row in recorded['rows']: assert all(len(way['few']) == len(recorded['draws']) * len(recorded['seeds']) for way in row['curve'])
+
+
 def test_a_record_that_lacks_a_row_is_seen():
     usual, table = Draw(), {Recipe('ddpm'): [Draw(), Draw(guidance=1.)]}
     row = dict(asdict(Recipe('ddpm')), **asdict(usual), seed=0, figures=dict(few=dict(recall=.5)))
