@@ -7,7 +7,7 @@ __all__ = ['team', 'is_main', 'alone', 'disband', 'gather', 'on_main', 'default_
            'keep_memory', 'Speed', 'gains_little', 'usual_speed', 'to_device', 'versions', 'machine', 'in_parallel']
 
 # %% ../nbs/03_compute.ipynb #df4073b7
-import multiprocessing, os, platform, signal, sys, threading
+import multiprocessing, os, platform, signal, sys, tempfile, threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -167,15 +167,17 @@ def _by_team(f, jobs, order, finish):
             for i, result in done: finish(i, result)
 
 # %% ../nbs/03_compute.ipynb #3349255c
-def _no_noise():
-    "What Python itself says when workers are stopped in the middle is left out: what they asked for, and what the system keeps of them."
+def _before_workers():
+    """Sockets have addresses of some hundred letters, so temporary files lie in a short folder. What Python itself says when
+    workers are stopped in the middle is left out: what they asked for, and what the system keeps of them."""
+    if len(tempfile.gettempdir()) > 70 and os.path.isdir('/tmp'): tempfile.tempdir = os.environ['TMPDIR'] = '/tmp'
     os.environ.setdefault('PYTHONWARNINGS', 'ignore::UserWarning:multiprocessing.resource_tracker')
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = lambda kind, e, tb: None if issubclass(kind, (ConnectionError, EOFError)) else sys.__excepthook__(kind, e, tb)
 def _by_workers(workers, desc, f, jobs, order, finish):
     "Worker processes take the jobs that are ready, the first of them first."
     others, running, ready = set(multiprocessing.active_children()), {}, []
-    _no_noise()
+    _before_workers()
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _worker) as pool:
         try:
             while order.is_active():

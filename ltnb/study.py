@@ -6,7 +6,7 @@
 __all__ = ['study_rows', 'study_generators', 'study_parts', 'filter_results', 'how_drawn', 'run_study', 'generator_figures']
 
 # %% ../nbs/73_study.ipynb #05deabf9
-import json, time
+import json, shutil, time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,11 @@ def _finished(out, shown, say): # the results, where they are of just this
     say(f'{out}/results.json is this study already: nothing to do')
     return results
 
+def _check_room(out, needed): # bytes
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise InputError(f'{out} is on a disk with {free / 1e9:.2g} GB left, and some {needed / 1e9:.2g} GB are needed: give another --out, or make room')
+
 @part(lambda run, recipe, seed: [(Run.samples, recipe, seed)])
 def how_drawn(run:Run, recipe:Recipe, seed:int) -> dict:
     "How the samples of a generator were drawn."
@@ -136,7 +141,10 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
     shown = _shown(runs, seeds, generator_seeds, rows, generators)
     with run_folder(out, _identity(runs[0]), fresh) as out:
         if results := _finished(out, shown, say): return results
-        if preset != 'tiny': say(forecast_text(forecast(runs[0], parts.values()), len(runs)))
+        if preset != 'tiny':
+            ahead = forecast(runs[0], parts.values())
+            say(forecast_text(ahead, len(runs)))
+            _check_room(out, len(runs) * ahead['disk'])
         start, seconds, trained = time.perf_counter(), {}, set()
         workers = workers or (1 if preset == 'tiny' else None)  # a worker takes longer to start than anything `tiny`
         def on_done(run, part, took):

@@ -1,4 +1,5 @@
 "What comes in from outside, and what breaks: each fault really made, and what is said of it read."
+import errno
 import json
 import os
 import pickle
@@ -177,6 +178,30 @@ def test_what_is_renamed_was_on_the_disk_before(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'replace', lambda a, b: (done.append('rename'), real(a, b)))
     with atomic(tmp_path / 'x') as tmp: tmp.write_text('x')
     assert 'x' in done[:done.index('rename')] and done[-1] == tmp_path.name
+
+
+@pytest.mark.slow
+def test_a_finished_study_on_a_disk_that_cannot_be_written_is_shown(whole, bars, tmp_path, monkeypatch):
+    out, said, real = tmp_path / 'copy', [], os.open
+    shutil.copytree(whole[1], out)
+    def read_only(path, flags, *args, **kwargs):
+        if str(path).startswith(str(out)) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT): raise OSError(errno.EROFS, 'Read-only file system', str(path))
+        return real(path, flags, *args, **kwargs)
+    monkeypatch.setattr(os, 'open', read_only)
+    results = run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, seeds=[0], say=said.append)
+    assert results == whole[0] and 'nothing to do' in said[-1]
+
+
+def test_a_file_system_without_locks_is_used_and_said_and_a_lock_that_is_held_is_respected(tmp_path, monkeypatch, caplog):
+    fcntl = pytest.importorskip('fcntl')
+    def fails(number):
+        def flock(*args): raise OSError(number, os.strerror(number))
+        monkeypatch.setattr(fcntl, 'flock', flock)
+    fails(errno.ENOLCK)
+    with run_folder(tmp_path, {}): assert 'without locks' in caplog.text
+    fails(errno.EWOULDBLOCK)
+    with pytest.raises(InputError, match='another ltnb study is running'):
+        with run_folder(tmp_path, {}): pass
 
 
 # ---- images
@@ -378,6 +403,22 @@ def test_no_pickle_is_read(whole, bars, tmp_path, monkeypatch):
     for data in f'pack:{tmp_path / "x.pack"}',:
         with pytest.raises(InputError): load_split(data)
     assert not trace.exists()
+
+
+@pytest.mark.slow
+def test_a_long_name_of_the_folder_for_temporary_files_is_no_matter_for_workers(bars, tmp_path):
+    long = tmp_path / ('x' * 120)
+    long.mkdir()
+    p = subprocess.run(command(tmp_path, bars, '--workers', '2'), env=os.environ | dict(TMPDIR=str(long)), capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+
+
+def test_a_study_that_the_disk_has_no_room_for_is_refused_before_it_begins(bars, tmp_path, monkeypatch):
+    import ltnb.study
+    monkeypatch.setattr(ltnb.study, 'forecast', lambda run, wanted: dict(seconds=dict(generators=1.), memory=None, disk=1e15))
+    with pytest.raises(InputError, match='GB left, and some 1e.06 GB are needed') as e:
+        run_study(load_split(f'folder:{bars}'), tmp_path / 'out', 'small', rows=['ce'], **QUIET)
+    assert '\n' not in str(e.value) and not list((tmp_path / 'out').glob('classifiers'))
 
 
 # ---- numbers
