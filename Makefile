@@ -12,7 +12,7 @@ PARTS  := after samples filters adjusted collapse cbdm classifiers sau noise lad
 KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
 OTHERS := $(filter-out $(notdir $(wildcard nbs/[1-4]0_*.ipynb)),$(notdir $(wildcard nbs/*.ipynb)))
 
-.PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench gpu clean
+.PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench faults gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make record   what is behind the figures with spread: three draws of the long tail (hours; by parts: make record-study, record-filters …)'
 	@echo 'make bench    what is fast, by how much, and against what, on this machine (under ten minutes on two cores)'
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
+	@echo 'make faults   kill -9 at random moments, 50 times each of four commands; the table is tests/faults/kills.md (an hour and a half)'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
 	@echo 'make clean    delete .venv (runs/ stays)'
 
@@ -73,6 +74,9 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 # The slides load reveal.js from REVEAL when they are opened; without a network, give a copy: make slides REVEAL=PATH
 slides: $(STAMP)
 	@$(BIN)/python tests/slides.py runs/slides $(REVEAL) nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
+
+faults: $(STAMP)
+	@$(BIN)/python tests/faults
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks

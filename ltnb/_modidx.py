@@ -154,6 +154,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'ltnb.core.InputError': ('core.html#inputerror', 'ltnb/core.py'),
                            'ltnb.core.TrainingError': ('core.html#trainingerror', 'ltnb/core.py'),
                            'ltnb.core.TrainingStopped': ('core.html#trainingstopped', 'ltnb/core.py'),
+                           'ltnb.core._sum': ('core.html#_sum', 'ltnb/core.py'),
                            'ltnb.core._sync': ('core.html#_sync', 'ltnb/core.py'),
                            'ltnb.core._to_disk': ('core.html#_to_disk', 'ltnb/core.py'),
                            'ltnb.core.atomic': ('core.html#atomic', 'ltnb/core.py'),

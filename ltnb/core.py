@@ -94,9 +94,11 @@ def save_tensors(path:str|Path,
                  **about       # what they are: anything JSON can hold
                 ):
     "Write named tensors and what they are to a safetensors file, whole or not at all."
-    on_cpu, said = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, json.dumps(about)
-    check = dict(about_sha256=hashlib.sha256(said.encode()).hexdigest(), sha256=fingerprint(on_cpu))
-    with atomic(path) as tmp: tmp.write_bytes(to_safetensors(on_cpu, dict(check, about=said)))
+    on_cpu = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    said = json.dumps([about, _sum(about), fingerprint(on_cpu)])    # in one entry: several have no fixed order
+    with atomic(path) as tmp: tmp.write_bytes(to_safetensors(on_cpu, {'about': said}))
+
+def _sum(about): return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 def load_tensors(path:str|Path,
                  tensors:bool=True # whether to read the tensors, or only what was said about them
@@ -104,10 +106,11 @@ def load_tensors(path:str|Path,
     "Read what `save_tensors` wrote; an `InputError` that names the file when it is missing, `Damaged` when it is not what was written."
     try:
         with safe_open(str(path), 'pt') as f:
-            found, meta = {k: f.get_tensor(k) for k in f.keys() if tensors}, f.metadata()
-        if meta.get('about_sha256', said := hashlib.sha256(meta['about'].encode()).hexdigest()) != said or (
-            tensors and meta.get('sha256', seen := fingerprint(found)) != seen): raise ValueError('its checksum differs')
-        return found, json.loads(meta['about'])
+            found, about = {k: f.get_tensor(k) for k in f.keys() if tensors}, json.loads(f.metadata()['about'])
+        if isinstance(about, dict): return found, about     # of an older version, without checksums
+        about, of_about, of_tensors = about
+        if of_about != _sum(about) or tensors and of_tensors != fingerprint(found): raise ValueError('its checksum differs')
+        return found, about
     except FileNotFoundError: raise InputError(f'{path} is missing') from None
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as e:
         raise Damaged(f'{path} is damaged or not one of ours ({e}): delete it, and it is made again') from None
