@@ -71,7 +71,8 @@ class Middle(nn.Module):
 
     def _keep(self, module, inputs, out):
         self.h = out
-        if self.linear: self.z = self.linear(out.float().mean((2, 3)))
+        if self.linear:
+            with torch.autocast(out.device.type, enabled=False): self.z = self.linear(out.float().mean((2, 3)))     # (B, dim)
 
 # %% ../nbs/25_after.ipynb #fb086e29
 def coral_loss(z:torch.Tensor,     # (B, D) projections, of any length
@@ -88,7 +89,8 @@ def coral_loss(z:torch.Tensor,     # (B, D) projections, of any length
     anchor = same.any(1)
     if not anchor.any() or (y == y[0]).all(): return 0. * z.sum()
     z = F.normalize(z.float(), dim=1)
-    s = (z @ z.T / tau_s).masked_fill(torch.eye(len(y), dtype=torch.bool, device=y.device), -torch.inf)
+    with torch.autocast(z.device.type, enabled=False): s = z @ z.T
+    s = (s / tau_s).masked_fill(torch.eye(len(y), dtype=torch.bool, device=y.device), -torch.inf)
     log_p = s - s.logsumexp(1, keepdim=True)
     each = -torch.where(same, log_p, 0.).sum(1)[anchor] / same.sum(1)[anchor]
     in_time = weight * ((1 - t / T) / tau_r).exp()
@@ -97,10 +99,10 @@ def coral_loss(z:torch.Tensor,     # (B, D) projections, of any length
 # %% ../nbs/25_after.ipynb #2b95dda0
 @dataclass(eq=False)
 class CORALLoss:
-    "The DDPM loss plus CORAL's contrast of classes in the middle of the network."
-    weight: float = .5
-    tau_r: float = .3
-    tau_s: float = .1
+    "The DDPM loss plus CORAL's contrast of classes in the middle of the network; of a team, within each process's part of the batch."
+    weight: float = .5          # w, and this and the next two as released
+    tau_r: float = .3           # of the weight in time, in units of T
+    tau_s: float = .1           # temperature of the contrast
     dim: int = 128              # of the projection
     per_sample: bool = False
     num_train_timesteps: int = 1000
@@ -109,7 +111,7 @@ class CORALLoss:
         self.middle = Middle(net, self.dim)
         return self.middle
 
-    def __call__(self, net, batch:NoisyBatch, generator:torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, net, batch:NoisyBatch, generator:torch.Generator) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
         value, eps = ddpm_loss(net, batch, generator)
         told = batch.label == batch.y
         if not told.any(): return value + 0. * self.middle.z.sum(), eps
@@ -127,17 +129,19 @@ def ccua_losses(h:torch.Tensor,        # (B, …) the unconditional middle block
     "Unconditional contrast and alignment of CCUA (2025, as in the authors' code for U-Nets)."
     h = F.normalize(h.float().flatten(1), dim=1)
     own = torch.eye(len(h), dtype=torch.bool, device=h.device)
-    n = ((h @ h.T).masked_fill(own, 1.) / kappa).logsumexp(1) - 1 / kappa
+    with torch.autocast(h.device.type, enabled=False): cos = h @ h.T       # in half precision the result would be lost
+    n = (cos.masked_fill(own, 1.) / kappa - 1 / kappa).logsumexp(1)
     weight = t / T
     return (weight * n).mean(), (weight.view(-1, *[1] * (eps_c.ndim - 1)) * (eps_c - eps_u).square()).mean()
 
 # %% ../nbs/25_after.ipynb #6a16c914
 @dataclass(eq=False)
 class CCUALoss:
-    "The DDPM loss plus CCUA's two terms, with and without labels in one pass of a doubled batch."
-    contrast: float = 1.    # a
+    """The DDPM loss plus CCUA's two terms, with and without labels in one pass of a doubled batch; of a team, the contrast is
+    within each process's part of it."""
+    contrast: float = 1.    # a, and this and the next two as released for U-Nets
     align: float = 1.       # b
-    kappa: float = .1
+    kappa: float = .1       # temperature of the contrast
     num_train_timesteps: int = 1000
 
     def beside(self, net) -> Middle:
@@ -145,7 +149,7 @@ class CCUALoss:
         self.null = net.config.num_class_embeds - 1
         return self.middle
 
-    def __call__(self, net, batch:NoisyBatch, generator:torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, net, batch:NoisyBatch, generator:torch.Generator) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
         none = torch.full_like(batch.label, self.null)
         both = net(torch.cat([batch.xt, batch.xt]), torch.cat([batch.t, batch.t]),
                    class_labels=torch.cat([batch.label, none])).sample.float()
@@ -154,9 +158,22 @@ class CCUALoss:
         ucl, al = ccua_losses(self.middle.h.chunk(2)[1], eps_c, apart, batch.t, self.num_train_timesteps, self.kappa)
         return (eps_c - batch.eps).square().mean() + self.contrast * ucl + self.align * al, eps_c
 
+# %% ../nbs/25_after.ipynb #9195a83b
+def _dropout_state(device): # a block within which PyTorch draws again what it draws from now on
+    cuda = [device.index or 0] if device.type == 'cuda' else []
+    cpu, gpu = torch.get_rng_state(), [torch.cuda.get_rng_state(i) for i in cuda]
+    @contextmanager
+    def again():
+        with torch.random.fork_rng(cuda):
+            torch.set_rng_state(cpu)
+            for i, state in zip(cuda, gpu): torch.cuda.set_rng_state(state, i)
+            yield
+    return again()
+
 # %% ../nbs/25_after.ipynb #267aa2c8
 class Experts(nn.Module):
-    "Low-rank parts of the convolutions of a network's up path, added to what these give while `.on`."
+    """Low-rank parts of the convolutions of a network's up path, added to what these give while `.on`: for each a (rank, in, k, k)
+    and b (out, rank), so that W = W_g + scale * b a."""
     def __init__(self, net, ratio:float=.1, scale:float=.5): # rank, in units of the smaller number of channels; s
         super().__init__()
         self.scale, self.on = scale, True
@@ -188,7 +205,10 @@ class CMLoss:
     bound: float = .1           # on the mean squared difference of an image of a rare class
     ratio: float = .1           # as in `Experts`, and so is `scale`
     scale: float = .5
-    base: object = ddpm_loss    # the loss that it is added to
+    base: object = ddpm_loss    # the loss that it is added to, without a part of its own
+
+    def __post_init__(self):
+        if hasattr(self.base, 'beside'): raise InputError('capacity manipulation cannot be added to a loss with a part of its own')
 
     def beside(self, net) -> Experts:
         self.experts = Experts(net, self.ratio, self.scale)
@@ -206,8 +226,10 @@ class CMLoss:
         return self.con * n / n.mean() - self.div / n / (1 / n).mean()
 
     def __call__(self, net, batch:NoisyBatch, generator:torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        dropout = _dropout_state(batch.xt.device)
         value, eps = self.base(net, batch, generator)
-        with self._general(), torch.no_grad(): general = net(batch.xt, batch.t, class_labels=batch.label).sample.float()
+        with self._general(), torch.no_grad(), dropout:     # both passes drop the same, or the difference would be that
+            general = net(batch.xt, batch.t, class_labels=batch.label).sample.float()
         differ, weight = (eps - general).square().mean((1, 2, 3)), self.weights.to(eps.device)[batch.y]
         differ = torch.where(weight < 0, differ.clamp(max=self.bound), differ)
         return value + self.strength * (weight * differ * (batch.label == batch.y)).mean(), eps

@@ -270,8 +270,9 @@ def _guided(g, cond, other, both): # functions that make the passes
     return cond + (g - 1) * (cond - other)
 
 def _check_guide(net, guide):
+    same = lambda v: list(v) if isinstance(v, (list, tuple)) else v     # a network that was loaded has lists
     for k in ('num_class_embeds', 'sample_size', 'in_channels') if guide else ():
-        if guide.config[k] != net.config[k]:
+        if same(guide.config[k]) != same(net.config[k]):
             raise InputError(f'a guide must know the classes and the size of image of what it guides: its {k} is '
                              f'{guide.config[k]}, not {net.config[k]}')
 
@@ -282,6 +283,7 @@ def _embeds(net, null, hooks): # gives a function that is told of each step
     hooks, now = [h for h in hooks if type(h).embed is not SamplingHook.embed], []
     def changed(module, inputs, e):
         told = inputs[0] != null
+        if not told.any(): return e
         mine = e[told]
         for h in hooks: mine = h.embed(mine, now[0])
         return e.masked_scatter(told[:, None], mine)

@@ -121,7 +121,7 @@ def training_set_figures(run:Run, what:TrainingSet, seed:int) -> dict:
         return dict(report.summary(mine), accepted=sum(filled.accepted[c] for c in few) / drawn if drawn else None,
                     missing=sum(filled.missing.values()), rounds=filled.rounds,
                     **{k: kept[k] for k in ('class_consistency', 'recall', 'diversity', 'memorised')})
-    return run.kept_row(f'{what.name}@{seed}', dict(asdict(what), seed=seed), figures)
+    return run.kept_row(f'{what.name}@{seed}', dict(asdict(what), seed=seed, data=run.training_set(what, seed).sha256), figures)
 
 # %% ../nbs/70_experiments.ipynb #7991438f
 CLASSIFIER_SEEDS = (0, 1, 2)
@@ -234,7 +234,7 @@ def _compared_row(runs, seeds, method, chosen, curve, made):
                 for m in ('ce', 'sau')}
     rarest, = tail_classes(split, 1)
     return dict(asdict(chosen), compared=method, curve=curve, accuracy=accuracy,
-                picture=png(runs[0].samples(chosen, seeds[0]).of_class(rarest).images[:12]),   # the same noise for all methods
+                picture=png(runs[0].samples(chosen, seeds[0]).of_class(rarest).images[:12]),   # the same noise for all methods but `between`
                 figures={g: {k: spread([f[g][k] for f in figures], len(runs)) if all(f[g][k] is not None for f in figures) else None
                              for k in METRICS} for g in ('overall', *split.groups)},
                 seconds=dict(training=mean_of([run.generator(chosen, s).training['seconds'] for run, _, s in per]),
@@ -283,6 +283,7 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
     if name not in (*EXPERIMENTS, 'after'):
         raise InputError(f'unknown experiment {name!r}: it is one of {", ".join(EXPERIMENTS)}, after')
     splits = [load_split(data, subset=d) for d in draws]
+    if len({s.sha256 for s in splits}) < len(splits): raise InputError(f'{data}: its draws are all alike: give --draws ldam')
     split = splits[0]
     if split.full is None:
         raise InputError(f'{data}: experiments need a balanced training set, '

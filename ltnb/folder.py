@@ -6,12 +6,12 @@
 __all__ = ['LAYOUT', 'MADE', 'save_manifest', 'is_whole', 'run_folder']
 
 # %% ../nbs/43_folder.ipynb #a42caa5f
-import errno, hashlib, logging, os, shutil, time
+import errno, hashlib, os, shutil, time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .compute import on_main
-from .core import Damaged, InputError, load_json, save_json, set_aside
+from .core import Damaged, InputError, load_json, save_json, set_aside, warn
 
 # %% ../nbs/43_folder.ipynb #5dbfe810
 LAYOUT = 2      # of the files in a folder
@@ -27,7 +27,7 @@ def _delete(out):
                          '--fresh deletes nothing there')
     for p in out.glob('notebooks/[1-4]0_*.ipynb'): p.unlink()      # as `run_notebooks` names them
     if (out/'notebooks').is_dir() and not any((out/'notebooks').iterdir()): (out/'notebooks').rmdir()
-    for n in there: shutil.rmtree(out/n) if (out/n).is_dir() and not (out/n).is_symlink() else (out/n).unlink()
+    for n in there: shutil.rmtree(out/n) if (out/n).is_dir() else (out/n).unlink()
 
 # %% ../nbs/43_folder.ipynb #d5494716
 def _claim(out, identity):
@@ -77,6 +77,8 @@ def _locked(out, identity, fresh):
     if out.exists() and not out.is_dir(): raise InputError(f'--out {out} is a file: name a folder')
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'--out {out} cannot be made: {e.strerror}') from None
+    for p in [*(out/n for n in (*MADE, 'notebooks')), *out.glob('draws/*'), *out.glob('draws/*/*')]:
+        if p.is_symlink(): raise InputError(f'{p} is a link, which a study does not write through: delete it')
     with _lock(out):
         if fresh: _delete(out)
         _claim(out, identity)
@@ -101,11 +103,13 @@ def _lock(out):
         except OSError as e:
             if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise InputError(f'another ltnb study is running in {out}: wait for it, or give another --out') from None
-            logging.getLogger('ltnb').warning(f'{out} is on a file system without locks: see to it yourself that only one study writes there')
+            warn(f'{out} is on a file system without locks: see to it yourself that only one study writes there')
         yield
     finally: os.close(lock)
 
 def _sweep(out, older=600): # seconds
     "Delete what killed writes left behind: temporary folders as `atomic` makes them."
-    for p in [*out.glob('.*.????????'), *out.glob('*/.*.????????'), *out.glob('draws/*/*/.*.????????')]:
+    def left(base):
+        for n in MADE: yield from base.glob(f'.{n}.????????') if '.' in n else (base/n).glob('.*.????????')
+    for p in [q for base in (out, *out.glob('draws/*')) for q in left(base)]:
         if p.is_dir() and not p.is_symlink() and time.time() - p.stat().st_mtime > older: shutil.rmtree(p, ignore_errors=True)

@@ -6,6 +6,7 @@
 __all__ = ['EARLY', 'AugmentCondition', 'describe_loss', 'generator_about', 'load_generator', 'train_generator']
 
 # %% ../nbs/36_generators.ipynb #3e28c756
+import errno
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -80,8 +81,9 @@ def _fit(split, loss, settings, seed, checkpoint, about, start, device, speed, *
     parts = dict(net=net, average=average, **early)
     if settings.augment or settings.shift:      # after the average was copied from the network: what samples knows nothing of this
         with seeded(seed, 'augment'): parts['condition'] = AugmentCondition(net).to(device)
-    if hasattr(loss, 'beside'):
-        with seeded(seed, 'beside'): parts['beside'] = loss.beside(net).to(device)
+    for brings in (loss, getattr(loss, 'base', None)):      # a loss, or the one that it is added to
+        if hasattr(brings, 'beside'):
+            with seeded(seed, 'beside'): parts['beside'] = brings.beside(net).to(device)
     model = _Trained(net, *(parts[k] for k in ('condition', 'beside') if k in parts))
     merged = getattr(parts.get('beside'), 'merged', lambda net: net)
     trained = list(model.parameters())
@@ -123,7 +125,8 @@ def describe_loss(loss) -> dict:
 def generator_about(path:str|Path) -> dict: # a folder that `train_generator` left
     "What a saved generator was made with: loss, settings, seed, split …"
     if not (Path(path)/'training.json').exists():
-        raise Damaged(f'{path} is not a generator of ltnb (no training.json in it)')
+        ours = (Path(path)/'model_index.json').exists() or (Path(path)/'unet').exists()
+        raise (Damaged if ours else InputError)(f'{path} is not a generator of ltnb (no training.json in it)')
     try: return load_json(Path(path)/'training.json')
     except Damaged: raise Damaged(f'{path} is damaged: delete it, and it is made again') from None
 
@@ -133,7 +136,9 @@ def load_generator(path:str|Path) -> ClassConditionalPipeline: # a folder that `
     diffusers.logging.disable_progress_bar()   # two components load in no time
     try: pipe = ClassConditionalPipeline.from_pretrained(path)
     except Exception as e:
-        raise Damaged(f'{path} cannot be loaded ({str(e).splitlines()[0]}): delete it, and it is made again') from e
+        passing = isinstance(e, OSError) and e.errno not in (None, errno.ENOENT) or isinstance(e, (ImportError, MemoryError))
+        if passing: raise       # the generator may be as it should be
+        raise Damaged(f'{path} cannot be loaded ({(str(e) or type(e).__name__).splitlines()[0]}): delete it, and it is made again') from e
     if training.get('sha256', seen := _sha256(pipe)) != seen: raise Damaged(f'{path} is damaged: delete it, and it is made again')
     pipe.training = training
     pipe.unet.eval()

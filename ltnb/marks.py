@@ -36,7 +36,7 @@ def load_marks(path:str|Path) -> list: # of dicts: generator, drawn, keep, drop
     numbers_from_0 = lambda numbers: all(type(i) is int and i >= 0 for i in numbers)
     try:
         entries = load_json(path)['marks']
-        fine = all(set(e) >= {'generator'} and set(DRAWN) - {'policy'} <= set(e['drawn']) <= set(DRAWN) and numbers_from_0(e['keep']) and numbers_from_0(e['drop'])
+        fine = all(set(e) >= {'generator'} and isinstance(e['drawn'], dict) and set(DRAWN) - {'policy'} <= set(e['drawn']) <= set(DRAWN) and numbers_from_0(e['keep']) and numbers_from_0(e['drop'])
                    and not set(e['keep']) & set(e['drop']) for e in entries)
     except (KeyError, TypeError): fine = False
     if not fine: raise InputError(f'{path} is no file of marks as save_marks writes it')

@@ -7,6 +7,7 @@ __all__ = ['POLICIES', 'interval', 'omega_schedule', 'Policy', 'Interval', 'Sche
            'Feedback', 'Between', 'policy_of']
 
 # %% ../nbs/22_policies.ipynb #82e3a326
+import math
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -30,9 +31,9 @@ def interval(sigma,       # noise level: a number, or a tensor of any shape
 
 def omega_schedule(t,              # time step, from 0 to T-1: a number, or a tensor of any shape
                    T:int,
-                   w,              # CBDM's w at the end
+                   w,              # CBDM's w, reached at t = 0; (1 - gamma) (w + 1) - 1 for a gamma below 1
                    kind:str='linear', # 'constant', 'linear' or 'gamma'
-                   gamma:float=100.
+                   gamma:float=100. # base of the exponential kind: how late guidance sets in
                   ):               # w_t; -1 is no label at all
     "Guidance that grows as the noise falls (the code of Contrastive Conditional-Unconditional Alignment, 2025)."
     if kind == 'constant': return w + 0 * t
@@ -66,10 +67,12 @@ class Interval(Policy):
 @dataclass(frozen=True)
 class Schedule(Policy):
     "Guidance that grows as the noise falls."
-    kind: str = 'linear'
+    kind: str = 'linear'    # and so is `gamma`: as in `omega_schedule`
     gamma: float = 100.
 
-    def __post_init__(self): omega_schedule(0, 1, 0., self.kind, self.gamma)
+    def __post_init__(self):
+        if self.kind != 'gamma' and self.gamma != 100: raise InputError(f'only the kind gamma has a gamma, not {self.kind}')
+        omega_schedule(0, 1, 0., self.kind, self.gamma)
     def how(self, pipe, w, **asked):
         sigmas = (1 / noise_schedule().alphas_cumprod - 1).sqrt()
         def scale(sigma): return 1 + omega_schedule((sigmas - sigma).abs().argmin().item(), len(sigmas), w, self.kind, self.gamma)
@@ -78,7 +81,7 @@ class Schedule(Policy):
 # %% ../nbs/22_policies.ipynb #054e3358
 @dataclass(frozen=True)
 class CADS(Policy, SamplingHook):
-    "The class embedding drowned in noise at first (Sadat et al. 2024, algorithm 1); only that of the pass with labels."
+    "The class embedding under noise at first (Sadat et al. 2024, algorithm 1); only that of the pass with labels."
     tau1: float = .6    # share of the steps to go below which the class is told as it is
     tau2: float = .9    # and above which it is all noise
     s: float = .25      # standard deviation of the noise
@@ -119,6 +122,10 @@ class Minority(Policy, SamplingHook):
     every: int = 5      # steps
     t_p: int = 480      # time step that noise is added at
 
+    def __post_init__(self):
+        if self.every < 1 or not 0 <= self.t_p < 1000:
+            raise InputError(f'every must be 1 or more and t_p from 0 to 999, not {self.every} and {self.t_p}')
+
     def move(self, x, eps, step):
         if step.number % self.every or not self.scale: return x
         a = noise_schedule().alphas_cumprod[self.t_p].item()
@@ -145,6 +152,7 @@ class Feedback(Policy, SamplingHook):
     criterion: str = 'entropy'  # what is pushed up: 'entropy' of the classifier, or its 'loss'
 
     def __post_init__(self):
+        if self.every < 1: raise InputError(f'every must be 1 or more, not {self.every}')
         if self.criterion not in ('entropy', 'loss'): raise InputError(f"the criterion is 'entropy' or 'loss', not {self.criterion!r}")
     def how(self, pipe, w, phi=None, train=None):
         if phi is None: raise InputError('feedback needs a classifier')
@@ -173,14 +181,15 @@ class Between(Policy):
     noised: int = 490   # time step that the real image is noised to
     top: int = 600      # and carried on to by inversion
     stride: int = 10    # time steps a step
-    scale: float = 1.5  # guidance scale on the way back
+    scale: float = 1.5  # guidance scale on the way back; w is not used
 
     def __post_init__(self):
-        if not 0 < self.noised < self.top < 1000 or self.noised % self.stride or self.top % self.stride:
+        if self.stride < 1 or not 0 < self.noised < self.top < 1000 or self.noised % self.stride or self.top % self.stride:
             raise InputError(f'noised and top must rise and be multiples of stride: {self.noised}, {self.top}, {self.stride}')
 
     def how(self, pipe, w, phi=None, train=None):
         if phi is None or train is None: raise InputError('drawing between classes needs a classifier and real images')
+        if w: raise InputError(f'between has a scale of its own: leave w = {w:g} out')
         with torch.no_grad(): z = torch.cat([phi(to_float(images).to(pipe.device)).cpu() for images in train.images.split(256)])
         return dict(draw=_Bridge(self, pipe, train, _rivals(z, train.labels)))
 
@@ -232,4 +241,5 @@ def policy_of(text:str) -> Policy: # such as 'cads', or 'interval:lo=0.3:hi=2'
             raise InputError(f'{text}: {name} has no setting {key!r}, only {", ".join(k for k in kinds if k != "kind") or "none"}')
         try: given[key] = kinds[key](value)
         except ValueError: raise InputError(f'{text}: {key} must be of type {kinds[key].__name__}, not {value!r}') from None
+        if isinstance(given[key], float) and not math.isfinite(given[key]): raise InputError(f'{text}: {key} must be a finite number')
     return POLICIES[name](**given)

@@ -128,7 +128,8 @@ def above(recorded:dict, method:str, base:str='ddpm') -> tuple: # each as `paire
 
 def _way(r): # how a chosen recipe is drawn from and trained, in words
     told = dict(guidance='w = {:g}', strength='strength {:g}', tau='tau {:g}', policy='{}')
-    return ', '.join(text.format(r[k]) for k, text in told.items() if r[k] is not None and (k == 'guidance' or r[k] != 1)) or 'w = 0'
+    r = dict(r, guidance=r['guidance'] or 0.)
+    return ', '.join(text.format(r[k]) for k, text in told.items() if r[k] is not None and (k == 'guidance' or r[k] != 1))
 
 def compared_table(recorded:dict) -> Table: # what `ltnb experiment after` left
     "The methods beside each other: few-shot classes, test images; what was chosen and by how much was seen on left-out images."

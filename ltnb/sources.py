@@ -7,7 +7,7 @@ __all__ = ['FASHION', 'TORCHVISION', 'SIDE', 'SOURCES', 'EMBEDDED', 'USUAL', 'di
            'from_folder', 'from_lists', 'pack', 'from_pack', 'read_pool', 'thinned', 'load_split']
 
 # %% ../nbs/02_sources.ipynb #9328b8d5
-import io, logging
+import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import InputError, load_tensors, progress, save_tensors
-from .data import ImageSet, Split, long_tail_counts, thin_out
+from .core import InputError, load_tensors, progress, save_tensors, warn
+from .data import SUBSETS, ImageSet, Split, long_tail_counts, thin_out
 
 # %% ../nbs/02_sources.ipynb #ef1087dd
 def digits():
@@ -73,7 +73,9 @@ _IMAGES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.ppm', '.pgm', '.tif', '.t
 def _open(path, root, where=''):
     "An image file below `root` as (H, W) or (H, W, 3) bytes, as people expect them, and what was converted; `where` says what names it."
     from PIL import Image, ImageOps
-    if not path.resolve().is_relative_to(root.resolve()): raise InputError(f'{path}{where} is outside {root}: it is not read')
+    try: inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError): inside = False
+    if not inside: raise InputError(f'{path}{where} is outside {root}, or no path: it is not read')
     if not path.is_file(): raise InputError(f'{path}{where} is missing or no file')
     try:
         with Image.open(path) as im:
@@ -88,7 +90,8 @@ def _open(path, root, where=''):
                 im = im.convert('RGBA')
                 im, done = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im), [*done, 'alpha']
             a = np.asarray(im if im.mode == 'L' else im.convert('RGB'))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+    except MemoryError: raise
+    except Exception as e:      # a damaged file may make Pillow raise anything
         raise InputError(f'{path}{where} cannot be read as an image ({e}): replace or delete it') from e
     return (a[..., 0] if a.ndim == 3 and (a == a[..., :1]).all() else a), done
 
@@ -101,7 +104,7 @@ def _tell(root, done, others=()):
     "One line on what was converted and left out."
     said = [f'{n} image{"s" if n > 1 else ""} {_DONE[k]}' for k, n in Counter(done).items()]
     if others: said.append(f'{len(others)} other file{"s" if len(others) > 1 else ""} left out ({", ".join(sorted({o.suffix or o.name for o in others}))})')
-    if said: logging.getLogger('ltnb').warning(f'{root}: {"; ".join(said)}')
+    if said: warn(f'{root}: {"; ".join(said)}')
 
 # %% ../nbs/02_sources.ipynb #6ca84569
 def _read_folder(root, class_names, part):
@@ -152,7 +155,7 @@ def _read_list(root, file, size):
     for n, line in enumerate(progress(lines, f'reading {file.name}', unit='image'), 1):
         path, _, label = line.rpartition(' ')
         if not (path and label.isascii() and label.isdecimal()): raise InputError(f'{file}:{n}: expected "PATH CLASS_NUMBER", not {line!r}')
-        if int(label) >= len(lines):
+        if len(label) > 9 or int(label) >= len(lines):
             raise InputError(f'{file}:{n}: class {label[:20]} of {len(lines)} images: classes are numbered from 0, each with an image')
         a, what = _open(root/path, root, f' (line {n} of {file.name})')
         done += what
@@ -174,6 +177,7 @@ def from_lists(root:str|Path,
     for f in files:
         if not f.is_file(): raise InputError(f'{f} is missing: a list with a path and a class number on each line')
     (train, names), (test, _) = (_read_list(Path(root), f, size) for f in files)
+    if beyond := sorted(set(test.labels.tolist()) - set(names)): raise InputError(f'{files[1]}: class {beyond[0]} has no training image')
     return train, test, [names.get(c, str(c)) for c in range(max(names) + 1)]
 
 # %% ../nbs/02_sources.ipynb #a2dd879e
@@ -241,7 +245,7 @@ def from_pack(path:str|Path) -> Split:
                       None, about.get('subset', 'ldam'), part('spare') if 'spare' in about['shapes'] else None)
         whole = ((split.sha256, _sha256(split.full), _sha256(split.spare))
                  == (about['sha256'], about['full_sha256'], about.get('spare_sha256')))
-        whole &= (isinstance(split.class_names, list) and all(isinstance(n, str) for n in (split.name, *split.class_names))
+        whole &= (split.subset in SUBSETS or type(split.subset) is int) and (isinstance(split.class_names, list) and all(isinstance(n, str) for n in (split.name, *split.class_names))
                   and split.image_shape[0] in (1, 3)
                   and all(0 <= s.labels.min() and s.labels.max() < split.num_classes for s in (split.train, split.test)))
     except (OSError, ArithmeticError, AttributeError, IndexError, LookupError, RuntimeError, TypeError, ValueError,
@@ -263,7 +267,7 @@ def read_pool(data:str, download:bool=False) -> tuple: # name, training images, 
     if name.removesuffix('-lt') in TORCHVISION: name = name.removesuffix('-lt')     # long-tailed they are all
     if name in EMBEDDED and not root: return name, *EMBEDDED[name]()
     if name in TORCHVISION and root: return name, *from_torchvision(name, root, download)
-    if name.startswith('imagenet_lt') and name[11:].isdigit() and root:
+    if name.startswith('imagenet_lt') and name[11:].isascii() and name[11:].isdecimal() and len(name) < 20 and root:
         return name, *from_lists(root, 'ImageNet_LT', int(name[11:]))
     if name == 'folder' and root: return Path(root).resolve().name, *from_folder(root)
     raise InputError(f'unknown data set {data!r}: it is one of {SOURCES}')
@@ -296,7 +300,7 @@ def _check_own(data, train, test, names, allow_overlap):
     both = sum(p in seen for p in pixels(test.images))
     if both and not allow_overlap:
         raise InputError(f'{data}: {both} of {len(test):,} test images are training images, too: take them out, or add --allow-overlap')
-    if twice := sum(n - 1 for n in seen.values()): logging.getLogger('ltnb').warning(f'{data}: {twice} training images are there more than once')
+    if twice := sum(n - 1 for n in seen.values()): warn(f'{data}: {twice} training images are there more than once')
 
 # %% ../nbs/02_sources.ipynb #eaf7f55d
 def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROOT`, `cifar10:ROOT` …, `folder:ROOT`

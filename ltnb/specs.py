@@ -9,6 +9,7 @@ __all__ = ['LOSSES', 'AID', 'OMEGA', 'GENERATORS', 'FILTERS_SHOWN', 'REAL', 'ALL
 
 # %% ../nbs/45_specs.ipynb #488a14f6
 from dataclasses import dataclass, replace
+import math
 from functools import partial
 import torch
 from torch import nn
@@ -202,7 +203,8 @@ def recipe_of(name:str|Recipe) -> Recipe: # such as 'cbdm', 'cbdm+w=1', 't2h+cad
     settings = policy.split(':')
     w = [s[2:] for s in settings if s.startswith('w=')]
     try: w = float(w[-1]) if w else None
-    except ValueError: raise InputError(f'{name}: w must be a number, not {w[-1]!r}') from None
+    except ValueError: w = math.nan
+    if not (policy and math.isfinite(w or 0.)): raise InputError(f'{name}: after the plus sign comes a policy or a number as w=0.5')
     return replace(GENERATORS[base], policy=':'.join(s for s in settings if not s.startswith('w=')) or None, guidance=w)
 
 # name in results.json -> name of `ltnb.filtering.FILTERS`

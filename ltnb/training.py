@@ -44,6 +44,7 @@ def artifact(path:str|Path,   # file or folder where the part is kept; nowhere i
     if path and on_main(Path(path).exists):
         try:
             was = about_of(path)
+            if not isinstance(was, dict) or not set(about) & set(was): raise Damaged(f'{path} is damaged: delete it, and it is made again')
             if differ := [k for k in about if was.get(k) != about[k]]:
                 raise InputError(f'{path} was made with another {", ".join(differ)}: use another folder, or delete it')
             return load(path)
@@ -102,7 +103,10 @@ class _Checkpoints:
             return 0, 0.
         if was['about'] != self.about:
             raise InputError(f'{self.path} is of a training with other settings: delete it, or use another folder')
-        for name, part in self.parts.items(): _restore(part, tensors, f'{name}:')
+        try:
+            for name, part in self.parts.items(): _restore(part, tensors, f'{name}:')
+        except (KeyError, RuntimeError, ValueError):
+            raise InputError(f'{self.path} is of another version of ltnb: delete it, and the training begins again') from None
         losses[:was['done']] = tensors['losses'][:was['done']]
         self.last = f'{self.path} (step {was["done"]})'
         return was['done'], was['seconds']

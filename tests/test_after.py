@@ -11,6 +11,7 @@ from ltnb.diffusion import ddpm_loss, generator_settings, noise_schedule, noisy_
 from ltnb.generators import _Trained, load_generator, train_generator
 from ltnb.sources import load_split
 from ltnb.specs import LOSSES, Recipe
+from ltnb.training import first_steps
 
 T = 1000
 SPLIT = load_split('digits')
@@ -132,6 +133,15 @@ def test_ccuas_terms_and_their_gradients():
     assert ccua_losses(torch.eye(6), c, c, last, T)[0].item() == pytest.approx(math.log1p(5*math.exp(-10)), abs=1e-6)
 
 
+def test_half_precision_does_not_swallow_the_contrast():
+    g = rng(0, 'half')
+    h, c = torch.randn(16, 64, generator=g), torch.randn(16, 1, 4, 4, generator=g)
+    y, t = torch.arange(16) % 4, torch.full((16,), 500)
+    whole = ccua_losses(h, c, c, t, T)[0].item(), coral_loss(h, y, t, T).item()
+    with torch.autocast('cpu', torch.bfloat16): half = ccua_losses(h, c, c, t, T)[0].item(), coral_loss(h, y, t, T).item()
+    assert half == pytest.approx(whole, rel=1e-5)
+
+
 def network():
     torch.manual_seed(0)
     return unet(SPLIT, generator_settings(SPLIT, 'tiny'))
@@ -200,6 +210,28 @@ def test_a_dropped_label_has_no_part_in_what_compares_labels():
         net = network()
         model = _Trained(net, loss.beside(net))
         assert loss(model, b, g)[0].item() == pytest.approx(ddpm_loss(model, b, g)[0].item(), rel=1e-5)
+
+
+def test_with_dropout_cm_says_nothing_at_the_start_either():
+    from dataclasses import replace
+    settings = replace(generator_settings(SPLIT, 'tiny'), dropout=.3)
+    torch.manual_seed(0)
+    loss, net = CMLoss(SPLIT.counts), unet(SPLIT, settings)
+    model = _Trained(net, loss.beside(net)).train()
+    b, g = noisy_batch(SPLIT, settings, noise_schedule(), 0, 0)
+    value, eps = loss(model, b, g)
+    assert value.item() == pytest.approx((eps - b.eps).square().mean().item(), rel=1e-6)
+    assert not torch.equal(model(b.xt, b.t, b.label).sample, eps)      # there is dropout
+
+
+def test_losses_with_a_part_of_their_own_go_under_aid_and_not_under_another(tmp_path):
+    from ltnb.classifiers import build, classifier_settings
+    from ltnb.filtering import AIDLoss
+    phi = build(SPLIT, classifier_settings(SPLIT, 'tiny'))
+    for base in CORALLoss(), CCUALoss(), CMLoss(SPLIT.counts):
+        losses = first_steps(lambda watch: train_generator(SPLIT, AIDLoss(SPLIT, phi, base, relative=True), generator_settings(SPLIT, 'tiny'), watch=watch), 3)[1]
+        assert len(losses) == 3 and losses.isfinite().all()
+    with pytest.raises(InputError, match='part of its own'): CMLoss(SPLIT.counts, base=CORALLoss())
 
 
 @pytest.mark.parametrize('method', ['t2h', 'h2t', 'full', 'coral', 'ccua', 'cm'])

@@ -17,8 +17,8 @@ import torch
 from conftest import make_folder
 from PIL import Image
 
-from ltnb.cli import clean, main
-from ltnb.core import Damaged, InputError, TrainingError, atomic, load_tensors, save_tensors
+from ltnb.cli import main
+from ltnb.core import Damaged, InputError, TrainingError, atomic, clean, load_tensors, save_tensors, set_aside
 from ltnb.folder import is_whole, run_folder
 from ltnb.report import report
 from ltnb.sources import load_split, pack
@@ -135,6 +135,31 @@ def test_a_damaged_checkpoint_is_moved_aside_and_the_training_begins_again(tmp_p
     assert parts['net'][0] == -5 and 'made again' in caplog.text and (tmp_path / 'x.checkpoint.damaged').exists()
 
 
+def test_what_is_set_aside_is_never_deleted_and_what_is_not_ours_is_left(tmp_path, caplog):
+    for i in range(3):
+        (tmp_path / 'x').write_text(str(i))
+        set_aside(tmp_path / 'x', Damaged(f'{tmp_path}/x is damaged (a: b): delete it, and it is made again'))
+    assert [(tmp_path / f'x.damaged{n}').read_text() for n in ('', 1, 2)] == ['0', '1', '2']
+    assert caplog.messages[0] == f'{tmp_path}/x is damaged (a: b): moved to x.damaged, and made again'
+    from ltnb.generators import train_generator
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/thesis.tex').write_text('mine')
+    with pytest.raises(InputError, match='is not a generator of ltnb'): train_generator(load_split('digits'), path=tmp_path / 'mine')
+    assert (tmp_path / 'mine/thesis.tex').read_text() == 'mine'
+
+
+def test_a_read_that_fails_in_passing_costs_no_generator(whole, tmp_path, monkeypatch):
+    from ltnb.diffusion import ClassConditionalPipeline
+    from ltnb.generators import load_generator
+    shutil.copytree(whole[1] / 'generators/ddpm', tmp_path / 'ddpm')
+    for passing in OSError(errno.EMFILE, 'Too many open files'), MemoryError(), ImportError('no'):
+        def fails(*args, **kwargs): raise passing
+        monkeypatch.setattr(ClassConditionalPipeline, 'from_pretrained', fails)
+        with pytest.raises(type(passing)): load_generator(tmp_path / 'ddpm')
+    monkeypatch.undo()
+    assert load_generator(tmp_path / 'ddpm')
+
+
 # ---- folders
 
 def test_a_lock_that_is_a_link_empties_nothing(tmp_path):
@@ -147,25 +172,36 @@ def test_a_lock_that_is_a_link_empties_nothing(tmp_path):
     assert mine.read_text() == 'mine'
 
 
-def test_fresh_leaves_notebooks_that_it_did_not_make_and_follows_no_link(tmp_path):
+def test_fresh_leaves_notebooks_that_it_did_not_make(tmp_path):
     out = tmp_path / 'out'
     with run_folder(out, dict(a=1)): pass
     (out / 'notebooks').mkdir()
     for name in '10_collapse.ipynb', 'mine.ipynb': (out / 'notebooks' / name).write_text('{}')
-    (tmp_path / 'elsewhere').mkdir()
-    (tmp_path / 'elsewhere/a.txt').write_text('keep')
-    (out / 'samples').symlink_to(tmp_path / 'elsewhere')
     with run_folder(out, dict(a=2), fresh=True): pass
-    assert [p.name for p in (out / 'notebooks').iterdir()] == ['mine.ipynb'] and (tmp_path / 'elsewhere/a.txt').exists()
+    assert [p.name for p in (out / 'notebooks').iterdir()] == ['mine.ipynb']
+
+
+@pytest.mark.parametrize('name', ['samples', 'rows', 'notebooks', 'results.json', 'draws/1', 'draws/1/samples'])
+def test_a_study_writes_through_no_link(tmp_path, name):
+    out, elsewhere = tmp_path / 'out', tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    (elsewhere / '10_mine.ipynb').write_text('keep')
+    (out / name).parent.mkdir(parents=True)
+    (out / name).symlink_to(elsewhere)
+    for fresh in False, True:
+        with pytest.raises(InputError, match=f'{name} is a link'):
+            with run_folder(out, {}, fresh): pass
+    assert (elsewhere / '10_mine.ipynb').read_text() == 'keep'
 
 
 def test_what_killed_writes_left_is_swept_up_and_files_are_as_readable_as_others(tmp_path):
     with run_folder(tmp_path, {}): pass
     old, new = tmp_path / 'samples/.x.safetensors.abcdefgh', tmp_path / 'samples/.y.safetensors.abcdefgh'
-    for p in old, new: p.mkdir(parents=True)
-    os.utime(old, (0, 0))
+    mine = [tmp_path / '.venv.disabled', tmp_path / 'sub/.data.20240101']
+    for p in (old, new, *mine): p.mkdir(parents=True)
+    for p in (old, *mine): os.utime(p, (0, 0))
     with run_folder(tmp_path, {}): pass
-    assert not old.exists() and new.exists()
+    assert not old.exists() and new.exists() and all(p.exists() for p in mine)
     save_tensors(tmp_path / 'x', dict(a=torch.ones(1)))
     (tmp_path / 'plain').touch()
     assert stat.S_IMODE((tmp_path / 'x').stat().st_mode) == stat.S_IMODE((tmp_path / 'plain').stat().st_mode)
@@ -272,13 +308,14 @@ def test_too_small_images_and_leaks_that_are_wanted(tmp_path, capsys):
 
 @pytest.mark.parametrize('line, says', [
     ('../secret.png 0', 'is outside'), ('SECRET 0', 'is outside'), ('link.png 0', 'is outside'), ('a/0.png ²', 'expected "PATH CLASS_NUMBER"'),
-    ('a/0.png 1000000000', 'classes are numbered from 0'), ('a/0.png -1', 'expected'), ('a/0.png 9' + '9'*30, 'classes are numbered'),
+    ('a/0.png 1000000000', 'classes are numbered from 0'), ('a/0.png ' + '9'*5000, 'classes are numbered'), ('a/\0.png 0', 'or no path'), ('loop.png 0', 'or no path|missing'), ('a/0.png -1', 'expected'), ('a/0.png 9' + '9'*30, 'classes are numbered'),
     (b'a/\xe9.png 0', 'is not UTF-8'), ('\ufeffa/0.png 0', None)])
 def test_a_list_names_only_what_is_below_its_folder_and_classes_that_can_be(tmp_path, line, says):
     root = tmp_path / 'root'
     two_classes(root)
     save(tmp_path / 'secret.png', np.zeros((8, 8), np.uint8))
     (root / 'link.png').symlink_to(tmp_path / 'secret.png')
+    (root / 'loop.png').symlink_to(root / 'loop.png')
     if isinstance(line, str): line = line.replace('SECRET', str(tmp_path / 'secret.png')).encode()
     (root / 'ImageNet_LT_train.txt').write_bytes(line.replace(b'a/', b'train/a/') + b'\ntrain/b/0.png 1\n')
     (root / 'ImageNet_LT_test.txt').write_text('test/a/0.png 0\ntest/b/0.png 1\n')
@@ -310,6 +347,7 @@ def repacked(path, change):
     lambda t, a: a['shapes'].update(train=[10**12, 1, 8, 8]), lambda t, a: a['shapes'].update(train=[10, 2, 8, 8]),
     lambda t, a: a['shapes'].update(train=[10, 1, -8, 8]), lambda t, a: a.update(name=3), lambda t, a: a.pop('profile'),
     lambda t, a: t.update({'train.labels': t['train.labels'].float()}), lambda t, a: t.update({'train.labels': -t['train.labels']}),
+    lambda t, a: a.update(subset='../../../outside'), lambda t, a: a.update(subset=None),
     lambda t, a: t.update({'train.0000': torch.zeros(9, dtype=torch.uint8)}), lambda t, a: t.pop('train.labels')])
 def test_a_pack_of_another_shape_is_refused_in_one_line(tmp_path, change):
     with pytest.raises(InputError, match='damaged|no training image') as e: load_split(repacked(tmp_path / 'x.pack', change))
@@ -435,3 +473,37 @@ def test_one_image_of_every_class_or_all_alike_ends_in_figures_or_in_one_line(tm
     assert all(0 <= c['accuracy']['mean'] <= 100 for c in results['classifiers'].values())
     with pytest.raises(InputError, match='L_AID needs distances within a class'):
         run_study(split, tmp_path / 'out', 'tiny', rows=['ce', 'ce+cbdm+aid'], **QUIET)
+
+
+def test_draws_of_a_split_that_has_none_are_refused(tmp_path):
+    from ltnb.experiments import run_experiment
+    pack(load_split('digits'), tmp_path / 'x.pack', full=True)
+    with pytest.raises(InputError, match='its draws are all alike'): run_experiment('ladder', f'pack:{tmp_path / "x.pack"}', 'tiny', out=tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('drawn', [['seed', 'per_class', 'sampler', 'steps', 'guidance', 'generator_sha256'], 3, None])
+def test_marks_of_another_shape_are_refused(tmp_path, drawn):
+    from ltnb.marks import load_marks
+    (tmp_path / 'm.json').write_text(json.dumps(dict(schema=1, marks=[dict(generator='cbdm', drawn=drawn, keep=[], drop=[1])])))
+    with pytest.raises(InputError, match='no file of marks'): load_marks(tmp_path / 'm.json')
+
+
+@pytest.mark.slow
+def test_a_digit_of_a_row_that_was_changed_is_not_believed(whole, bars, tmp_path):
+    out = tmp_path / 'copy'
+    shutil.copytree(whole[1], out)
+    path = out / 'rows/ce-0.json'
+    kept = json.loads(path.read_text())
+    kept['row']['published'][0][0][0] += 1
+    for text in json.dumps(kept), '[]', '{}', '"x"':
+        path.write_text(text)
+        assert figures(run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, **QUIET)) == figures(whole[0])
+
+
+@pytest.mark.slow
+def test_nohup_is_respected(bars, tmp_path):
+    p = subprocess.Popen(['nohup', *command(tmp_path, bars)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    while p.poll() is None and not (tmp_path / 'out/generators/ddpm').exists(): time.sleep(.02)
+    p.send_signal(signal.SIGHUP)
+    assert p.wait() == 0 and is_whole(tmp_path / 'out')

@@ -9,7 +9,7 @@ from ltnb.classifiers import build, classifier_settings
 from ltnb.core import InputError
 from ltnb.diffusion import (ClassConditionalPipeline, SamplingHook, SamplingStep, generator_settings, noise_schedule, sample, unet,
                             with_sampler)
-from ltnb.policies import POLICIES, CADS, Autoguidance, Feedback, Interval, Minority, Policy, Schedule, interval, omega_schedule, policy_of
+from ltnb.policies import POLICIES, CADS, Autoguidance, Between, Feedback, Interval, Minority, Policy, Schedule, interval, omega_schedule, policy_of
 from ltnb.sources import load_split
 from ltnb.specs import recipe_of
 
@@ -58,7 +58,8 @@ def test_the_schedules_are_the_formulas():
 @pytest.mark.parametrize('text, said', [
     ('interval:lo=2:hi=1', 'goes up'), ('interval:lo=1:hi=1', 'goes up'), ('linear:kind=cubic', 'no setting'), ('gamma:gamma=0', 'above 0'),
     ('cads:tau1=.9:tau2=.6', 'tau1 < tau2'), ('auto:early=3', '1/16, 1/8 and 1/4'), ('auto:early=x', 'of type int'),
-    ('feedback:criterion=joy', "'entropy' or 'loss'"), ('euler', 'it is one of constant, interval')])
+    ('feedback:criterion=joy', "'entropy' or 'loss'"), ('minority:every=0', 'every must be 1'), ('minority:t_p=5000', 't_p from 0'),
+    ('feedback:every=0', 'every must be 1'), ('between:stride=0', 'multiples of stride'), ('gamma:gamma=nan', 'finite'), ('linear:gamma=5', 'only the kind gamma'), ('euler', 'it is one of constant, interval')])
 def test_settings_that_make_no_sense_are_refused_in_one_line(text, said):
     for ask in lambda: policy_of(text), lambda: recipe_of(f'ddpm+{text}'):
         with pytest.raises(InputError, match=said) as e: ask()
@@ -69,7 +70,7 @@ def test_w_is_part_of_a_name_and_what_follows_a_plus_sign_needs_a_generator_befo
     assert recipe_of('ddpm+interval:w=.5:hi=3') == replace(recipe_of('ddpm'), guidance=.5, policy='interval:hi=3')
     assert recipe_of('ddpm+w=-.25') == replace(recipe_of('ddpm'), guidance=-.25)
     assert recipe_of('cbdm+aid').aid and recipe_of('cbdm+aid+cads').policy == 'cads'
-    for wrong in 'gan+cads', 'cads', 'ddpm+w=', 'ddpm+cads:w=much':
+    for wrong in 'gan+cads', 'cads', 'ddpm+w=', 'ddpm+', 'ddpm+w=nan', 'ddpm+w=inf', 'ddpm+cads:w=much':
         with pytest.raises(InputError): recipe_of(wrong)
 
 
@@ -87,6 +88,7 @@ def test_what_is_switched_off_changes_nothing_and_costs_nothing(pipe, phi):
     inside = int(((.3 < sigmas) & (sigmas <= 2.)).sum())
     assert 0 < inside < 10 and cost(guidance=1., policy=Interval()) == 10 + inside
     assert cost(policy=CADS()) == 10 and cost(guidance=-1.) == 10     # without a label alone
+    assert cost(policy=CADS(), guidance=-1.) == 10
     auto = lambda of: calls(pipe, lambda: sample(pipe, LABELS, guidance=1., steps=10, policy=Autoguidance(8)), of) / len(LABELS)
     assert [auto(of) for of in ('unet', 'early8', 'early16')] == [10, 10, 0]
     assert cost(policy=Minority(every=5)) == 10 + 2*2 and cost(policy=Feedback(every=5), asked=dict(phi=phi)) == 10 + 2
@@ -95,7 +97,7 @@ def test_what_is_switched_off_changes_nothing_and_costs_nothing(pipe, phi):
 @pytest.mark.parametrize('policy', [policy_of(name) for name in POLICIES] + [Feedback(criterion='loss')], ids=repr)
 def test_an_image_depends_on_seed_number_and_label_only(pipe, phi, policy):
     pipe = with_sampler(pipe, policy.sampler)
-    how = dict(guidance=.5, steps=10, policy=policy, asked=dict(phi=phi, train=SPLIT.train))
+    how = dict(guidance=0. if type(policy) is Between else .5, steps=10, policy=policy, asked=dict(phi=phi, train=SPLIT.train))
     every, some = sample(pipe, LABELS, **how), sample(pipe, LABELS[2:4], first=2, **how)
     assert (every[2:4].int() - some.int()).abs().max() <= 1
     usual = sample(pipe, LABELS, guidance=.5, steps=10)
@@ -114,6 +116,10 @@ def test_a_guide_takes_the_place_of_the_pass_without_labels(pipe):
         assert torch.allclose(eps, bad + 2.5*(main - bad), atol=1e-5)
     itself = sample(pipe, LABELS, steps=5)
     assert torch.equal(pipe(LABELS, 1., 5, None, 'pt', guide=pipe.early8).images.shape and itself, itself)
+    read = network(4)
+    read.register_to_config(sample_size=[8, 8])       # as a file has it
+    pipe(LABELS, 2., 2, guide=read)
+    with pytest.raises(InputError, match='a scale of its own'): Between().how(pipe, 1., phi=pipe.unet, train=SPLIT.train)
     other = unet(load_split('fashion'), generator_settings(load_split('fashion'), 'tiny'))
     with pytest.raises(InputError, match='its sample_size is'): pipe(LABELS, 2., 4, guide=other)
     with pytest.raises(InputError, match='train it again'):
