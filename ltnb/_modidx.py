@@ -489,6 +489,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'ltnb.report.gap_recovered': ('report.html#gap_recovered', 'ltnb/report.py'),
                              'ltnb.report.generator_table': ('report.html#generator_table', 'ltnb/report.py'),
                              'ltnb.report.rarest_group': ('report.html#rarest_group', 'ltnb/report.py'),
+                             'ltnb.report.recall_at': ('report.html#recall_at', 'ltnb/report.py'),
                              'ltnb.report.report': ('report.html#report', 'ltnb/report.py')},
             'ltnb.rows': { 'ltnb.rows._over': ('rows.html#_over', 'ltnb/rows.py'),
                            'ltnb.rows.chosen_tau': ('rows.html#chosen_tau', 'ltnb/rows.py'),

@@ -283,11 +283,11 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
     if name not in (*EXPERIMENTS, 'after'):
         raise InputError(f'unknown experiment {name!r}: it is one of {", ".join(EXPERIMENTS)}, after')
     splits = [load_split(data, subset=d) for d in draws]
-    if len({s.sha256 for s in splits}) < len(splits): raise InputError(f'{data}: its draws are all alike: give --draws ldam')
     split = splits[0]
     if split.full is None:
         raise InputError(f'{data}: experiments need a balanced training set, '
                          'to judge samples and to change the imbalance')
+    if len({s.sha256 for s in splits}) < len(splits): raise InputError(f'{data}: its draws are all alike: give --draws ldam')
     settings = run_settings(split, preset)
     identity = json.loads(json.dumps(dict(kind='experiments', data=split.sha256, settings=asdict(settings))))
     with run_folder(out, identity) as out:

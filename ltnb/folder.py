@@ -107,6 +107,7 @@ def _lock(out):
         yield
     finally: os.close(lock)
 
+# %% ../nbs/43_folder.ipynb #017f2d0b
 def _sweep(out, older=600): # seconds
     "Delete what killed writes left behind: temporary folders as `atomic` makes them."
     def left(base):

@@ -130,6 +130,7 @@ def generator_about(path:str|Path) -> dict: # a folder that `train_generator` le
     try: return load_json(Path(path)/'training.json')
     except Damaged: raise Damaged(f'{path} is damaged: delete it, and it is made again') from None
 
+# %% ../nbs/36_generators.ipynb #b47cfee7
 def load_generator(path:str|Path) -> ClassConditionalPipeline: # a folder that `train_generator` left
     "A saved generator, with what it was made with as `.training`; an `InputError` when it is damaged."
     training = generator_about(path)

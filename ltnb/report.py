@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'LADDER', 'CLAIMS', 'rarest_group', 'generator_table', 'filter_table', 'accuracy_table', 'gain_over',
-           'gap_recovered', 'gain_table', 'claim', 'claims_table', 'above', 'compared_table', 'draw_counts',
-           'draw_recall', 'draw_histogram', 'draw_ladder', 'report']
+           'gap_recovered', 'gain_table', 'claim', 'claims_table', 'above', 'recall_at', 'compared_table',
+           'draw_counts', 'draw_recall', 'draw_histogram', 'draw_ladder', 'report']
 
 # %% ../nbs/72_report.ipynb #22cb25db
 import json
@@ -126,11 +126,21 @@ def above(recorded:dict, method:str, base:str='ddpm') -> tuple: # each as `paire
     few = lambda m: rows[m]['accuracy']['sau']['few']['values']
     return paired_difference(scores(method), scores(base), draws), paired_difference(few(method), few(base), draws)
 
+def recall_at(ways:list,  # of one generator, as a row of `ltnb experiment after` has them in its `curve`
+              x:float     # class consistency
+             ) -> float:  # between neighbouring ways; None where no way goes there
+    "Few-shot recall where the class consistency of a generator's samples is `x`, its guidance turned."
+    mean = lambda w, k: sum(f[k] or 0. for f in w['few']) / len(w['few'])
+    points = sorted((mean(w, 'class_consistency'), mean(w, 'recall')) for w in ways)
+    for (a, r), (b, s) in zip(points, points[1:]):
+        if a <= x <= b: return r + (s - r) * (x - a) / (b - a)
+
 def _way(r): # how a chosen recipe is drawn from and trained, in words
     told = dict(guidance='w = {:g}', strength='strength {:g}', tau='tau {:g}', policy='{}')
     r = dict(r, guidance=r['guidance'] or 0.)
     return ', '.join(text.format(r[k]) for k, text in told.items() if r[k] is not None and (k == 'guidance' or r[k] != 1))
 
+# %% ../nbs/72_report.ipynb #5223b5a3
 def compared_table(recorded:dict) -> Table: # what `ltnb experiment after` left
     "The methods beside each other: few-shot classes, test images; what was chosen and by how much was seen on left-out images."
     def said(d, form):

@@ -70,6 +70,7 @@ def from_torchvision(name:str, root:str|Path, download:bool=False):
 # %% ../nbs/02_sources.ipynb #4be5506b
 _IMAGES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.ppm', '.pgm', '.tif', '.tiff'}
 
+# %% ../nbs/02_sources.ipynb #bbd8f3e5
 def _open(path, root, where=''):
     "An image file below `root` as (H, W) or (H, W, 3) bytes, as people expect them, and what was converted; `where` says what names it."
     from PIL import Image, ImageOps

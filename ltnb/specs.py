@@ -211,6 +211,8 @@ def recipe_of(name:str|Recipe) -> Recipe: # such as 'cbdm', 'cbdm+w=1', 't2h+cad
 FILTERS_SHOWN = {'diffult': 'diffult', 'filter': 'neighbours'}
 
 REAL, ALL_REAL = TrainingSet(), TrainingSet(full=True)
+
+# %% ../nbs/45_specs.ipynb #be477ba3
 _none, _diffult, _kept = (TrainingSet(GENERATORS['cbdm'], f) for f in ('none', 'diffult', 'neighbours'))
 
 # %% ../nbs/45_specs.ipynb #d09dac9d

@@ -124,4 +124,4 @@ def test_the_prose_of_the_readme_is_computed_from_the_records(monkeypatch):
         if type(shown).__name__ == 'Markdown':
             assert shown.data.strip() in (ROOT / 'README.md').read_text()
             seen += 1
-    assert seen == 2
+    assert seen == 3
