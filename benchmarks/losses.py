@@ -21,7 +21,7 @@ def rows():
                  f"{taken / ddpm:.2f} of DDPM's", f"at most {aim} of DDPM's") for method, aim in AIMS.items()]
     nets = [unet(split, settings).eval() for _ in range(4)]
     pipe, labels = with_sampler(ClassConditionalPipeline(nets[0], noise_schedule(), settings.patch, *nets[1:])), torch.arange(64) % 10
-    draw = lambda **how: seconds(lambda: sample(pipe, labels, **how), 2)
+    draw = lambda **how: seconds(lambda: sample(pipe, labels, **how), 3)
     plain = draw()
     return found + [row(f'64 images by {name}, w = 1', 's', ('no guidance', plain), (name, taken := draw(guidance=1., policy=policy_of(name))),
                         f'{taken / plain:.2f} of no guidance', f'at most {aim}') for name, aim in POLICIES.items()]

@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 SLOW = ('test_browser.py', 'test_notebooks.py', 'test_team.py')      # whole files of what takes long
-FIRST = ('test_browser.py', 'test_team.py', 'test_notebooks.py', 'test_study.py', 'test_widgets.py',
+FIRST = ('test_browser.py', 'test_faults.py', 'test_team.py', 'test_notebooks.py', 'test_study.py', 'test_widgets.py',
          'test_experiments.py')     # the longest, so that no process is left with one at the end
 
 
