@@ -29,7 +29,7 @@ def show_tail(split:Split,
     for row, c in zip(axes, classes):
         for ax, (name, s) in zip(row, sources.items()):
             show_images(s.of_class(c).images[:n], columns=n // 2, ax=ax)
-            ax.set_title(f'{split.class_names[c]} ({split.counts[c]}): {name}', fontsize=8, loc='left')
+            ax.set_title(f'{split.class_names[c]} ({split.counts[c]}): {name}', fontsize=8, loc='left', parse_math=False)
     return fig
 
 # %% ../nbs/10_collapse.ipynb #53d82dbb

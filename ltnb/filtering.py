@@ -312,7 +312,7 @@ class FilterReport:
                     real = self.split.train.of_class(c).images[self.nearest_real[mine[:n]]]
                     show_images(torch.cat([self.samples.images[mine[:n]], real]), columns=min(n, len(mine)), ax=ax)
                     if self.right is not None: title += f', {self.right[mine].float().mean():.0%} of their class'
-                ax.set_title(title, fontsize=7, loc='left')
+                ax.set_title(title, fontsize=7, loc='left', parse_math=False)
         return fig
 
     def _repr_markdown_(self): return self.table()._repr_markdown_()

@@ -388,13 +388,19 @@ def test_text_from_files_reaches_page_and_terminal_as_text(whole, tmp_path, caps
 
 def test_class_names_with_dollars_are_drawn(tmp_path):
     import matplotlib.pyplot as plt
+    from matplotlib.text import Text
     from ltnb.collapse import show_tail
+    from ltnb.classifiers import build, classifier_settings
     from ltnb.show import plot_counts
+    from ltnb.widgets import TailCompare
     two_classes(tmp_path)
-    for part in 'train', 'test': (tmp_path / part / 'a').rename(tmp_path / part / '$a_b$ $')
+    for part in 'train', 'test': (tmp_path / part / 'a').rename(tmp_path / part / '$a^^b$')
     split = load_split(f'folder:{tmp_path}')
-    for fig in show_tail(split, dict(x=split.test)), getattr(plot_counts(split), 'figure', plt.gcf()):
+    net = build(split, classifier_settings(split, 'tiny')).eval()
+    compare = TailCompare(split, dict(a=net, b=net))
+    for fig in show_tail(split, dict(x=split.test)), plot_counts(split).figure, compare.figure():
         fig.canvas.draw()
+        assert any('$a^^b$' in text.get_text() and not text.get_parse_math() for text in fig.findobj(Text))
     plt.close('all')
 
 

@@ -34,7 +34,7 @@ def draw_accuracies(ax, split:Split,
     for x, c in enumerate(order):
         ax.axvspan(x - .5, x + .5, color=GROUP_COLORS[group_of(split.counts[c])], alpha=.12, lw=0)
     ax.set(ylabel='accuracy in percent', xlabel='class, commonest first', xlim=(-.5, len(order) - .5))
-    if len(order) <= 20: ax.set_xticks(range(len(order)), [split.class_names[c] for c in order])
+    if len(order) <= 20: ax.set_xticks(range(len(order)), [split.class_names[c] for c in order], parse_math=False)
     ax.legend(frameon=False)
 
 # %% ../../nbs/56_widgets_compare.ipynb #edefcd00
@@ -163,6 +163,6 @@ class TailCompare(Explorer):
         self.draw_accuracy(parts[0].subplots())
         for name, ax in zip((self.first, self.second), parts[1].subplots(1, 2)):
             title = f'what {name} takes the rarest classes for'
-            draw_page(self.confusion_page(name), ax).set_title(title, fontsize=8, loc='left', pad=12)
-        if page: draw_page(page, parts[2].subplots()).set_title(page.label, fontsize=8, loc='left')
+            draw_page(self.confusion_page(name), ax).set_title(title, fontsize=8, loc='left', pad=12, parse_math=False)
+        if page: draw_page(page, parts[2].subplots()).set_title(page.label, fontsize=8, loc='left', parse_math=False)
         return fig

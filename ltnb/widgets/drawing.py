@@ -138,7 +138,7 @@ class GuidanceExplorer(Explorer):
         import matplotlib.pyplot as plt
         self.draw()
         fig, ax = plt.subplots(figsize=(6, 1.9), layout='constrained')
-        draw_page(self.image_page(), ax).set_title(self.description(), fontsize=8, loc='left')
+        draw_page(self.image_page(), ax).set_title(self.description(), fontsize=8, loc='left', parse_math=False)
         return fig
 
 # %% ../../nbs/54_widgets_drawing.ipynb #7f8dfc2c
@@ -220,6 +220,6 @@ class DenoisingPath(Explorer):
         import matplotlib.pyplot as plt
         rows = len(self.rows)
         fig, axes = plt.subplots(2, figsize=(8, 1.6 + .45*rows), layout='constrained', height_ratios=[1.3, .45*rows])
-        draw_page(self.step_page(), axes[0]).set_title(self.description(), fontsize=8, loc='left')
+        draw_page(self.step_page(), axes[0]).set_title(self.description(), fontsize=8, loc='left', parse_math=False)
         draw_page(self.film_page(), axes[1])
         return fig

@@ -57,7 +57,7 @@ def draw_kept(ax, split:Split,
     spaced = lambda n: [v for x in n.tolist() for v in (x, 0)][:-1]     # one path for all bars is drawn quickly
     ax.stairs(spaced(kept), edges, fill=True, color=KIND_COLORS['ID'])
     ax.stairs(spaced(kept + dropped), edges, baseline=spaced(kept), fill=True, color=KIND_COLORS['OOD'])
-    if len(order) <= 20: ax.set_xticks(range(len(order)), [split.class_names[c] for c in order])
+    if len(order) <= 20: ax.set_xticks(range(len(order)), [split.class_names[c] for c in order], parse_math=False)
     ax.set(xlabel='class, commonest first', ylabel='samples')
 
 # %% ../../nbs/53_widgets_filter.ipynb #0f92d84b
@@ -216,7 +216,7 @@ class FilterExplorer(Explorer):
         fig, axes = plt.subplots(2, 2, figsize=(8, 4.4), layout='constrained')
         self.draw_histogram(axes[0][0]), self.draw_counts(axes[0][1])
         for kept, ax in zip((True, False), axes[1]):
-            draw_page(self.border_page(kept), ax).set_title(self.description(kept), fontsize=8, loc='left')
+            draw_page(self.border_page(kept), ax).set_title(self.description(kept), fontsize=8, loc='left', parse_math=False)
         name = self.gallery.split.class_names[self.cls]
-        fig.suptitle(f'{self.generator}, class {name}: {self.filter}', fontsize=9, x=0, ha='left')
+        fig.suptitle(f'{self.generator}, class {name}: {self.filter}', fontsize=9, x=0, ha='left', parse_math=False)
         return fig

@@ -231,11 +231,11 @@ class TailBrowser(Explorer):
         fig = plt.figure(figsize=(8, sum(heights) + .3), layout='constrained')
         parts = fig.subfigures(len(heights), height_ratios=heights, squeeze=False)[:, 0]
         axes = parts[0].subplots(1, 2, width_ratios=[p.columns for p in pages])
-        for p, ax in zip(pages, axes): draw_page(p, ax).set_title(p.label, fontsize=8, loc='left')
+        for p, ax in zip(pages, axes): draw_page(p, ax).set_title(p.label, fontsize=8, loc='left', parse_math=False)
         for ax in axes: ax.set_anchor('NW')
         fig.suptitle(f'{split.class_names[self.cls]} ({split.counts[self.cls]} training images): {self.generator}, '
-                     f'page {self.page} of {self.pages}', fontsize=9, x=0, ha='left')
+                     f'page {self.page} of {self.pages}', fontsize=9, x=0, ha='left', parse_math=False)
         if near:
             title = textwrap.fill(self.description(), 90)
-            draw_page(near, parts[1].subplots()).set_title(title, fontsize=7, loc='left')
+            draw_page(near, parts[1].subplots()).set_title(title, fontsize=7, loc='left', parse_math=False)
         return fig

@@ -180,5 +180,5 @@ class TrainingMonitor(Explorer, Watch):
         self.draw_losses(axes[0])
         axes[1].set_axis_off()
         if self.images is not None: draw_page(self.image_page(), axes[1])
-        fig.suptitle(self.description(), fontsize=9, x=0, ha='left')
+        fig.suptitle(self.description(), fontsize=9, x=0, ha='left', parse_math=False)
         return fig
