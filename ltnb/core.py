@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['InputError', 'Damaged', 'TrainingError', 'TrainingStopped', 'rng', 'seeded', 'clean', 'warn', 'atomic', 'save_text',
-           'save_json', 'load_json', 'save_tensors', 'load_tensors', 'set_aside', 'fingerprint', 'progress']
+           'save_json', 'load_json', 'save_tensors', 'json_sha256', 'load_tensors', 'set_aside', 'fingerprint',
+           'progress']
 
 # %% ../nbs/00_core.ipynb #80b551ad
 import errno, hashlib, itertools, json, logging, os, shutil, sys, tempfile, threading
@@ -106,11 +107,14 @@ def save_tensors(path:str|Path,
                 ):
     "Write named tensors and what they are to a safetensors file, whole or not at all."
     on_cpu = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    said = json.dumps([about, _sum(about), fingerprint(on_cpu)])    # in one entry: several have no fixed order
+    said = json.dumps([about, json_sha256(about), fingerprint(on_cpu)])    # in one entry: several have no fixed order
     with atomic(path) as tmp: tmp.write_bytes(to_safetensors(on_cpu, {'about': said}))
 
-def _sum(about): return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+def json_sha256(x) -> str: # x: what JSON can hold
+    "SHA-256 of something as JSON writes it."
+    return hashlib.sha256(json.dumps(x).encode()).hexdigest()
 
+# %% ../nbs/00_core.ipynb #2ac9e754
 def load_tensors(path:str|Path,
                  tensors:bool=True # whether to read the tensors, or only what was said about them
                 ) -> tuple[dict, dict]: # name -> tensor, and what was said about them
@@ -120,7 +124,7 @@ def load_tensors(path:str|Path,
             found, about = {k: f.get_tensor(k) for k in f.keys() if tensors}, json.loads(f.metadata()['about'])
         if isinstance(about, dict): return found, about     # of an older version, without checksums
         about, of_about, of_tensors = about
-        if of_about != _sum(about) or tensors and of_tensors != fingerprint(found): raise ValueError('its checksum differs')
+        if of_about != json_sha256(about) or tensors and of_tensors != fingerprint(found): raise ValueError('its checksum differs')
         return found, about
     except FileNotFoundError: raise InputError(f'{path} is missing') from None
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as e:

@@ -52,8 +52,7 @@ def _files(out): # of a run, but for the manifest itself and what is still being
     kept = [p for n in MADE if n not in ('manifest.json', 'study.json') for p in ((out/n).rglob('*') if (out/n).is_dir() else [out/n])]
     return sorted(p for p in kept if p.is_file() and '.checkpoint.' not in p.name and '.damaged' not in str(p))
 
-def _sha256(path):
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else hashlib.sha256(f.read()).hexdigest()
+def _sha256(path): return hashlib.sha256(path.read_bytes()).hexdigest()
 
 def save_manifest(out:Path):
     "Note the SHA-256 of every file that a run has made in `out`."

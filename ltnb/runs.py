@@ -6,7 +6,7 @@
 __all__ = ['part', 'Run', 'draws_of', 'filled_part', 'by_name', 'name_of', 'notebook_run']
 
 # %% ../nbs/46_runs.ipynb #40206017
-import hashlib, json, math, os
+import math, os
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from .between import FILTERS
 from .classifiers import accuracy_figures, accuracy_of, features, logits
 from .compute import gather, on_main
-from .core import Damaged, InputError, fingerprint, load_json, rng, save_json
+from .core import Damaged, InputError, fingerprint, json_sha256, load_json, rng, save_json
 from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
 from .filling import fill_classes, load_filled, save_filled
@@ -68,8 +68,6 @@ def _wrong_labels(data, share, num_classes, seed):
     other = (used.labels + torch.randint(1, num_classes, (len(used),), generator=g)) % num_classes
     labels = torch.where(torch.rand(len(used), generator=g) < share, other, used.labels)
     return data[~data.synthetic] + replace(used, labels=labels)
-
-def _sum(row): return hashlib.sha256(json.dumps(row).encode()).hexdigest()
 
 def _replaced(x, this, that):
     "Lists of numbers in which `that` stands for what `this` is true of."
@@ -203,10 +201,10 @@ class Run:
         "What `make()` gives, kept in rows/NAME.json with what it is `of`, what the run is, and a checksum."
         def load(path):
             kept = load_json(path)
-            if kept.get('sha256') != _sum(kept.get('row')): raise Damaged(f'{path} is damaged: delete it, and it is made again')
+            if kept.get('sha256') != json_sha256(kept.get('row')): raise Damaged(f'{path} is damaged: delete it, and it is made again')
             return kept['row']
         return artifact(self.out/'rows'/f'{name}.json', dict(of=of, run=self.identity()), make, load,
-                        lambda path, row, about: save_json(path, dict(about, row=row, sha256=_sum(row))), load_json)
+                        lambda path, row, about: save_json(path, dict(about, row=row, sha256=json_sha256(row))), load_json)
 
     # ---- filters and training sets
     def filter_of(self, what:TrainingSet) -> tuple: # a `Filter`, not fitted, and the classifier whose features it sees

@@ -195,7 +195,8 @@ GENERATORS = {'ddpm': Recipe('ddpm'), 'cbdm': Recipe('cbdm'), 'cbdm+aid': Recipe
 
 def recipe_of(name:str|Recipe) -> Recipe: # such as 'cbdm', 'cbdm+w=1', 't2h+cads' or 'ddpm+interval:hi=3:w=1'
     "The recipe that a name stands for: a row of `GENERATORS`, with `+` and a policy of sampling after it; w is CBDM's."
-    if not isinstance(name, str) or name in GENERATORS: return GENERATORS.get(name, name) if isinstance(name, str) else name
+    if not isinstance(name, str): return name
+    if name in GENERATORS: return GENERATORS[name]
     base, plus, policy = name.rpartition('+')
     if not plus or base not in GENERATORS:
         raise InputError(f'unknown name {base or name!r}: it is one of {", ".join(GENERATORS)}; '
@@ -210,6 +211,7 @@ def recipe_of(name:str|Recipe) -> Recipe: # such as 'cbdm', 'cbdm+w=1', 't2h+cad
 # name in results.json -> name of `ltnb.filtering.FILTERS`
 FILTERS_SHOWN = {'diffult': 'diffult', 'filter': 'neighbours'}
 
+# %% ../nbs/45_specs.ipynb #b70e5f2c
 REAL, ALL_REAL = TrainingSet(), TrainingSet(full=True)
 
 # %% ../nbs/45_specs.ipynb #be477ba3
