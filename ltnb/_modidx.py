@@ -400,6 +400,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'ltnb.metrics.manifold_membership': ('metrics.html#manifold_membership', 'ltnb/metrics.py'),
                               'ltnb.metrics.mean_of': ('metrics.html#mean_of', 'ltnb/metrics.py'),
                               'ltnb.metrics.memorised': ('metrics.html#memorised', 'ltnb/metrics.py'),
+                              'ltnb.metrics.missed': ('metrics.html#missed', 'ltnb/metrics.py'),
                               'ltnb.metrics.nearest': ('metrics.html#nearest', 'ltnb/metrics.py'),
                               'ltnb.metrics.paired_difference': ('metrics.html#paired_difference', 'ltnb/metrics.py'),
                               'ltnb.metrics.prd': ('metrics.html#prd', 'ltnb/metrics.py'),
