@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHOWN', 'METRICS', 'BOOTSTRAPPED', 'distances', 'nearest', 'flat', 'manifold_membership', 'prdc', 'missed',
            'frechet_distance', 'diversity', 'prd', 'kernel_distance', 'inception_score', 'vendi_score',
-           'bootstrap_interval', 'memorised', 'inception', 'spread', 'paired_difference', 'calibration_error',
-           'mean_of', 'class_figures']
+           'bootstrap_interval', 'memorised', 'look_alikes', 'inception', 'spread', 'paired_difference',
+           'calibration_error', 'mean_of', 'class_figures']
 
 # %% ../nbs/08_metrics.ipynb #d5ce74f6
 from functools import lru_cache
@@ -192,6 +192,20 @@ def memorised(fake:torch.Tensor,     # (M, D) features of generated images of a 
     "Share of generated images nearer to a training image than all but `share` of the real held-out images are."
     threshold = nearest(held_out, train)[0][:, 0].quantile(share)
     return (nearest(fake, train)[0][:, 0] < threshold).float().mean().item()
+
+# %% ../nbs/08_metrics.ipynb #c38db7fa
+def look_alikes(fake:torch.Tensor,     # (M, D) features of generated images of a class
+                held_out:torch.Tensor, # (N, D) features of real images of the class that were not trained on; if there are not two, nothing is alike
+                share:float=.5         # of the real images that are nearer to another than what counts as alike
+               ) -> torch.Tensor:      # (M,) for each image the first that it looks like, its own number where there is none
+    "Groups of images that look alike, in the order of their numbers: `unique()` of what is returned are the different ones."
+    alike = nearest(held_out, held_out, 2)[0][:, 1].quantile(share) if len(held_out) > 1 else 0.
+    first, free = torch.arange(len(fake)), torch.ones(len(fake), dtype=torch.bool)
+    for i in range(len(fake)):
+        if not free[i]: continue
+        mine = (free & ((fake - fake[i]).norm(dim=1) < alike)).index_fill(0, torch.tensor(i), True)
+        first[mine], free = i, free & ~mine
+    return first
 
 # %% ../nbs/08_metrics.ipynb #8d0850d9
 @lru_cache(1)

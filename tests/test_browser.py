@@ -54,7 +54,7 @@ def lab(tmp_path_factory, stage_study):
     that the notebooks show, a generator and a classifier are missing, to be trained in the browser."""
     home = tmp_path_factory.mktemp('lab')
     shutil.copytree(ROOT / 'nbs', home / 'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
-    shutil.copytree(stage_study, home / 'run')
+    for copy in 'run', 'study': shutil.copytree(stage_study, home / copy)
     shutil.rmtree(home / 'run/generators/ddpm')
     for part in 'samples/ddpm', 'classifiers/ce-0': (home / f'run/{part}.safetensors').unlink()
     for name, value in ('notification', '{"fetchNews": "false"}'), ('themes', '{"theme": "JupyterLab Light"}'):
@@ -250,6 +250,10 @@ def test_tail_browser(cell, notebook):
     assert notebook.locator('.jp-Notebook .jp-Cell').count() == n       # JupyterLab's d d deletes a cell
     press('k')
     expect(grid.locator('.cell.keep')).to_have_count(1)
+    press('?')
+    expect(cell).to_contain_text('the same for the whole page')
+    press('?')
+    expect(cell.get_by_text('the same for the whole page')).not_to_be_visible()
     picture(cell, 'tail_marked')
     press('PageDown')
     expect(grid).to_contain_text('#588')
@@ -341,6 +345,79 @@ def test_compare_classifiers(cell, notebook):
     expect(cell.locator('.ltnb-grid').nth(2).locator('.cell')).to_have_count(24)
     notebook.keyboard.press('ArrowUp')
     expect(caption).to_contain_text('images of 8 that few takes for 9')
+
+
+# ---- every key and button that the help of a widget names, on the folder of a study
+
+STUDY = dict(setup='''\
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from ltnb.classifiers import logits
+from ltnb.diffusion import ddpm_loss, generator_settings
+from ltnb.generators import load_generator, train_generator
+from ltnb.runs import notebook_run
+from ltnb.widgets import *
+from ltnb.widgets.gallery import study_classifier
+split = notebook_run().split
+gallery = Gallery(split, '../study')
+pipes = {'cbdm': load_generator('../study/generators/cbdm')}''',
+             tail='TailBrowser(gallery)', missed='MissedModes(gallery)', wall='TailWall(gallery)', filter='FilterExplorer(gallery)',
+             guidance='GuidanceExplorer(split, pipes)', path='DenoisingPath(split, pipes)',
+             monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(generator_settings(split, "tiny"), steps=400), path="net", '
+                     'watch=watch), split)\nmonitor',
+             compare='TailCompare(split, {row: partial(logits, study_classifier(split, Path("../study"), row)) for row in ("ce", "oracle")})')
+
+
+@pytest.fixture(scope='module')
+def study_page(lab, browser):
+    home, _ = lab
+    (home / 'views').mkdir()
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in STUDY.values()],
+                                  metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')))
+    nbformat.write(nb, home / 'views/study.ipynb')
+    errors = []
+    page = open_notebook(lab, browser, 'views/study.ipynb', errors)
+    page.errors, page.folder = errors, home / 'views'
+    run_all(page)
+    assert troubles(page) == []
+    yield page
+    shut_down(lab, page)
+
+
+@pytest.mark.parametrize('name', list(STUDY)[1:])
+def test_every_key_and_button_of_the_help_works(study_page, name):
+    from ltnb import widgets
+    from ltnb.widgets.base import named_in
+    kind = getattr(widgets, re.search(r'(\w+)\(', STUDY[name].replace('monitor = ', ''))[1])
+    cell = study_page.locator('.jp-Notebook .jp-CodeCell').nth(list(STUDY).index(name))
+    cell.scroll_into_view_if_needed()
+    cell.get_by_role('button', name='?', exact=True).click()
+    expect(cell.get_by_text(next(iter(kind.HELP.values())))).to_be_visible()
+    grid = cell.locator('.ltnb-grid').last if name == 'wall' else cell.locator('.ltnb-grid').first
+    for keys in kind.HELP:
+        for what in named_in(keys):
+            if what[0] == '[': cell.get_by_role('button', name=what[1:-1], exact=True).first.click()
+            else:
+                place = grid.locator('.cell').first
+                place.click() if what in ('Enter', 'Space') else place.focus()
+                study_page.keyboard.press(what)
+            if keys == '[Stop]': expect(cell).to_contain_text('stopped')
+    if grid.count() and kind is not widgets.FilterExplorer:
+        place = grid.locator('.cell').first
+        place.click(), place.dblclick()
+        expect(grid.locator('[aria-selected="true"]')).to_have_count(1)
+    cell.get_by_label('view', exact=True).fill(f'{name}.json')
+    cell.get_by_label('view', exact=True).press('Tab')
+    cell.get_by_role('button', name='Save view').click()
+    until((study_page.folder / f'{name}.json').exists)
+    cell.get_by_role('button', name='Load view').click()
+    said = cell.locator('[role=status]').all_inner_texts()
+    picture(cell, f'study_{name}')
+    assert all(text.startswith('saved in') for text in said), said
+    assert troubles(study_page) == [] and study_page.errors == []
+    log = (study_page.folder.parent / 'log').read_text()
+    assert 'Traceback' not in log, log[-2000:]
 
 
 def contrast(locator):

@@ -14,7 +14,7 @@ def test_marks_go_to_a_file_and_back(tmp_path):
     # of ddpm there are none
     save_marks(tmp_path / 'm.json', dict(cbdm=(ABOUT, MARKS), ddpm=(None, torch.zeros(6))))
     entry, = load_marks(tmp_path / 'm.json')
-    assert entry == dict(generator='cbdm', drawn={k: ABOUT.get(k) for k in DRAWN}, keep=[0, 5], drop=[2])
+    assert entry == dict(generator='cbdm', drawn={k: ABOUT.get(k) for k in DRAWN}, keep=[0, 5], drop=[2], reasons={})
     assert marks_for([entry], ABOUT, 6).tolist() == MARKS.tolist()
     with pytest.raises(InputError, match='the marks of cbdm go beyond its 5 samples'): marks_for([entry], ABOUT, 5)
 

@@ -1,5 +1,8 @@
 "The explorers without a browser: state, edge cases, what is computed, and nothing left behind."
+import base64
 import gc
+import html
+import io
 import itertools
 import re
 import threading
@@ -12,21 +15,23 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 
 from ltnb.classifiers import ClassifierSettings, build, features, logits
 from ltnb.core import InputError, load_tensors, rng
 from ltnb.training import train
-from ltnb.data import ImageSet, Split
+from ltnb.data import ImageSet, Split, tail_classes
 from ltnb.sources import load_split
 from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, sample
 from ltnb.between import FILTERS
 from ltnb.filtering import Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
 from ltnb.generators import load_generator, train_generator
-from ltnb.metrics import flat
+from ltnb.metrics import class_figures, flat
 from ltnb.marks import load_marks
 from ltnb.runs import notebook_run
-from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, TailBrowser,
-                          TailCompare, TrainingMonitor, as_svg)
+from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, MissedModes, TailBrowser,
+                          TailCompare, TailWall, TrainingMonitor, as_svg, stand_in_gallery)
+from ltnb.widgets.base import as_png, named_in
 
 MADE = weakref.WeakSet()    # widgets
 ipywidgets.Widget.on_widget_constructed(MADE.add)
@@ -35,14 +40,14 @@ ipywidgets.Widget.on_widget_constructed(MADE.add)
 def open_widgets(): return sum(w.comm is not None for w in MADE)
 
 
+def all_widgets(root): # it, and what is in it
+    yield root
+    for w in getattr(root, 'children', ()): yield from all_widgets(w)
+
+
 def click(view, text):
     "Click the button that says `text`."
-    todo = [view.root]
-    while todo:
-        w = todo.pop()
-        if getattr(w, 'description', '') == text: return w.click()
-        todo += getattr(w, 'children', ())
-    raise AssertionError(f'no button says {text}')
+    next(w for w in all_widgets(view.root) if getattr(w, 'description', '') == text).click()
 
 
 def send(grid, **message): grid._handle_custom_msg(message, [])     # as the browser does
@@ -211,7 +216,8 @@ def test_what_the_reader_does_reaches_the_state_and_comes_back(gallery):
 
 
 JS = (ROOT / 'ltnb/widgets/grid.js').read_text()
-MESSAGES = dict(open=[0, 4, 47, 999], mark=['keep', 'drop', '', 'perhaps'], page=[1, -1])   # 999: no such place
+MESSAGES = dict(open=[0, 4, 47, 999], mark=['keep', 'drop', '', 'perhaps'], mark_page=['keep', 'drop', '', 'perhaps'], page=[1, -1],
+                like=[True], help=[True])   # 999: no such place
 
 
 def test_these_are_the_messages_of_the_grid():
@@ -280,12 +286,20 @@ def test_marks_go_to_a_file_and_back(gallery, tmp_path):
     b.mark('drop')
     path = b.save_marks(tmp_path / 'marks.json')
     drawn = dict(seed=3, per_class=0, sampler='s', steps=5, guidance=0., policy=None, generator_sha256='ab')
-    assert load_marks(path) == [dict(generator='a', drawn=drawn, keep=[], drop=[7])]
+    assert load_marks(path) == [dict(generator='a', drawn=drawn, keep=[], drop=[7], reasons={})]
+    b.reason = 'a <copy>'
+    b.mark('drop')
+    assert load_marks(b.save_marks(path))[0]['reasons'] == {'7': 'a <copy>'}
     again = TailBrowser(gallery)
     again.load_marks(path)
     assert torch.equal(again.marks['a'], b.marks['a']) and not again.marks['b'].any()
+    again.selected = ('a', 7)
+    assert again.description().endswith('dropped by hand: a <copy>')
+    again.mark('')
+    assert again.reasons['a'] == {}
+    again.mark('drop')
     good = path.read_text()
-    for text in '', '[]', '{"marks": 3}', good.replace('[\n    7', '[\n    "7"'), good.replace('7', '-7'), good[:50]:
+    for text in '', '[]', '{"marks": 3}', good.replace('[\n    7', '[\n    "7"'), good.replace('7', '-7'), good.replace('"7":', '"8":'), good[:50]:
         path.write_text(text)
         with pytest.raises(InputError, match='marks.json') as e: again.load_marks(path)
         assert '\n' not in str(e.value)
@@ -586,9 +600,165 @@ def test_two_explorers_share_a_gallery_and_a_cell_run_twice_leaves_no_widget(gal
     a.close(), a.close(), b.close()
 
 
-def test_outputs_that_are_kept_hold_no_widget(gallery, monkeypatch):
+def test_outputs_that_are_kept_hold_a_picture_and_no_widget(gallery, monkeypatch):
+    with_widget = TailBrowser(gallery)._repr_mimebundle_()
     monkeypatch.setenv('LTNB_WIDGETS', '0')
-    assert set(TailBrowser(gallery)._repr_mimebundle_()) == {'text/plain'}
+    for explorer in TailBrowser(gallery), MissedModes(gallery), TailWall(gallery), FilterExplorer(gallery):
+        kept = explorer._repr_mimebundle_()
+        assert set(kept) == {'text/plain', 'image/png'}
+        with Image.open(io.BytesIO(base64.b64decode(kept['image/png']))) as image: assert image.width > 300 and len(image.getcolors(256)) > 3
+    assert set(with_widget) == {'text/plain', 'image/png', 'application/vnd.jupyter.widget-view+json'}
+    assert plt.get_fignums() == []
+
+
+def test_the_picture_of_an_explorer_is_of_bounded_size():
+    figure = plt.figure(figsize=(12, 9))
+    figure.subplots().imshow(torch.rand(900, 1200, generator=rng(0)), interpolation='nearest')
+    assert 10_000 < len(as_png(figure)) < 200_000
+
+
+# ---- look-alikes, what is missed, the wall
+
+def test_look_alikes_are_folded_into_the_first_and_marked_with_it(gallery):
+    images = gallery.split.test.of_class(0).images
+    twice = ImageSet.generated(torch.cat([images, images[:2], images[:1]]), torch.zeros(len(images) + 3, dtype=torch.long))
+    g, n = Gallery(gallery.split, twice), len(images)
+    b = TailBrowser(g, 0)
+    alike = g.facts('first_alike', 'samples', 0)
+    assert alike[[n, n + 1, n + 2]].tolist() == alike[[0, 1, 0]].tolist()
+    b.folded = True
+    assert b.order('samples').tolist() == alike.unique().tolist() and len(b.order('samples')) < len(twice)
+    assert b.sample_page().captions[0] == f'#0 ×{(alike == 0).sum()}'
+    b.selected = ('samples', 0)
+    b.mark('drop')
+    assert b.marks['samples'].nonzero()[:, 0].tolist() == (alike == 0).nonzero()[:, 0].tolist()
+    assert g.different('samples', 0)[2] == n and g.different('samples', 0)[0] == g.different('samples', 0)[1]
+    b.mark_page('keep')
+    assert (b.marks['samples'] == 1).all()      # one page holds all groups
+
+
+def test_sorting_by_likeness_begins_with_the_sample_itself(gallery):
+    b = TailBrowser(gallery, 1)
+    with pytest.raises(InputError, match='sort by: .likeness. is none of'): b.sort = 'likeness'
+    with pytest.raises(InputError, match='select a sample first'): b.sort_by_likeness()
+    b.generator, b.selected = 'a', ('a', 8)
+    b.sort_by_likeness()
+    x = gallery.facts('features', 'a', 1)
+    d = (x - x[2]).norm(dim=1)                  # number 8 is the third of its class
+    assert b.entries[0] == ('a', 8) and d[torch.tensor([i for _, i in b.entries]) - 6].diff().min() >= 0
+    b.like = None
+    assert b.sort == 'number'
+
+
+@pytest.fixture(scope='module')
+def collapsed():
+    "Digits in the place of samples: of `ddpm` all held-out images, of `cbdm` the third of each class that is nearest to its first, thrice."
+    g = stand_in_gallery(load_split('digits'))
+    nearest = []
+    for c in range(10):
+        numbers = g.numbers('ddpm', c)
+        near = torch.cdist(flat(g.images('ddpm', c))[:1], flat(g.images('ddpm', c)))[0].argsort()[:len(numbers) // 3]
+        nearest.append(numbers[near].repeat(3))
+    s = g.samples['ddpm']
+    few = ImageSet.generated(s.images[torch.cat(nearest)], s.labels[torch.cat(nearest)])
+    return Gallery(g.split, dict(ddpm=s, cbdm=few), g.phi, g.judge)
+
+
+def test_what_is_missed_is_what_recall_does_not_count(collapsed):
+    g = collapsed
+    figures = class_figures(g.split, g.samples['cbdm'].images, g.samples['cbdm'].labels)['per_class']
+    m = MissedModes(g, 4)
+    m.generator = 'cbdm'
+    real, fake = flat(m.real()), flat(g.images('cbdm', 4))
+    assert len(m.pairs) / m.compared == pytest.approx(1 - figures[4]['recall']) and len(m.pairs) > 5
+    for i, j, d in m.pairs:
+        assert d == pytest.approx((real[i] - flat(g.samples['cbdm'].images)[j]).norm().item(), abs=1e-4)
+        assert d == pytest.approx(torch.cdist(real[i][None], fake).min().item(), abs=1e-4)
+    assert [d for *_, d in m.pairs] == sorted((d for *_, d in m.pairs), reverse=True)
+    every = m.pairs
+    m.only = 'ddpm'             # whose samples are the held-out images
+    assert m.pairs == every
+    m.only = 'none'
+    assert m.pairs == [] and m.pair_page().captions == [] and m.figure()
+    m.only, m.selected = 'all', every[0][0]
+    assert m.near_page().rows == ['ddpm: draws it', 'cbdm: misses it', 'training images']
+    m.cls = 5
+    assert m.selected is None
+    with pytest.raises(InputError, match='selected cannot be -1'): m.selected = -1
+
+
+def test_places_of_missed_images_and_of_their_samples_are_the_same_pair(collapsed):
+    m = MissedModes(collapsed, 4)
+    m.generator, m.COLUMNS = 'cbdm', 3
+    v, pairs = m.open(), m.pairs
+    for place, at in (0, 0), (3, 0), (2, 2), (6, 3), (9, 3):
+        send(v.pairs, open=place)
+        assert m.selected == pairs[at][0] and v.pairs.selected in (place, place - 3)
+    send(v.pairs, open=999)
+    assert m.selected is None
+    m.close()
+
+
+def test_a_class_too_small_for_recall_says_so(gallery):
+    few = ImageSet.generated(gallery.split.test.images[:4], torch.zeros(4, dtype=torch.long))
+    m = MissedModes(Gallery(gallery.split, few), 0)
+    assert m.pairs == [] and 'at least 6 images are needed, not 4' in m.description() and m.open() and m.figure()
+    m.close()
+
+
+def test_a_wall_opens_the_browser_at_the_sample_that_is_selected(gallery):
+    w = TailWall(gallery)
+    v = w.open()
+    assert w.classes == tail_classes(gallery.split, gallery.split.num_classes) and len(v.below.children) == 0
+    send(v.grids['b'], open=w.N)                # the first sample of the second class
+    name, i = w.selected
+    assert (name, i) == ('b', int(gallery.numbers('b', w.classes[1])[0])) and v.grids['b'].selected == w.N and v.grids['a'].selected == -1
+    assert w.browser.selected == w.selected and w.browser.cls == w.classes[1] and v.below.children == (w.browser.open().root,)
+    w.first = 1
+    assert w.selected is None and len(v.below.children) == 0 and w.entries('a')[0] == int(gallery.numbers('a', w.classes[0])[1])
+    for bad in ('a', 10**6), ('c', 0), 3:
+        with pytest.raises(InputError, match='selected cannot be'): w.selected = bad
+    with pytest.raises(InputError, match='shows one to four of a, b'): TailWall(gallery, [])
+    w.browser.close()
+    w.close()
+
+
+def test_a_view_is_saved_and_shown_again_or_refused_whole(gallery, tmp_path):
+    b, file = TailBrowser(gallery, 1), tmp_path / 'view.json'
+    b.generator, b.sort, b.backwards, b.selected = 'a', 'confidence', True, ('a', 8)
+    b.save_view(file)
+    again = TailBrowser(gallery)
+    again.load_view(file)
+    assert (repr(again), again.selected) == (repr(b), b.selected)
+    before = repr(again)
+    other = Gallery(gallery.split, dict(c=gallery.samples['a']), flat)
+    for refused, why in (TailBrowser(other), "generator: 'a' is none of c"), (TailWall(gallery), 'is no view of a TailWall'):
+        with pytest.raises(InputError, match=why): refused.load_view(file)
+    for text in '', '[]', '{}', '{"explorer": "TailBrowser", "states": 3}', '{"explorer": "TailBrowser", "states": {"cls": 0}}', file.read_text().replace('true', '[1]'):
+        file.write_text(text)
+        with pytest.raises(InputError, match='view.json'): again.load_view(file)
+        assert repr(again) == before
+    with pytest.raises(InputError, match='there is no file'): again.load_view(tmp_path / 'none.json')
+
+
+def explorers(gallery, pipe): # one of each kind
+    digits = load_split('digits')
+    return (TailBrowser(gallery), MissedModes(gallery), TailWall(gallery), FilterExplorer(gallery), TailCompare(gallery.split, dict(a=judge, b=judge)),
+            GuidanceExplorer(digits, dict(a=pipe)), DenoisingPath(digits, dict(a=pipe), steps=4), TrainingMonitor())
+
+
+def test_help_names_keys_that_the_grid_knows_and_buttons_that_are_there(gallery, pipe):
+    known = {*re.findall(r'event.key === "([^"]+)"', JS), *re.findall(r'(\w+):', re.search(r'const MARKS = .*', JS)[0]), *re.findall(r'Arrow\w+', JS)}
+    known |= {k.upper() for k in 'kdu'} | {'Space'}
+    for explorer in explorers(gallery, pipe):
+        named = [n for keys in explorer.HELP for n in named_in(keys)]
+        view = explorer.open()
+        buttons = {w.description for w in all_widgets(view.root) if isinstance(w, ipywidgets.Button)} | {'Go on'}
+        assert {n for n in named if n[0] != '['} <= known and {n[1:-1] for n in named if n[0] == '['} <= buttons, explorer
+        assert view.root.children[-1].layout.display == 'none'
+        view.help.value = True
+        assert view.root.children[-1].layout.display == '' and all(does in html.unescape(view.root.children[-1].children[0].value) for does in explorer.HELP.values())
+        explorer.close()
 
 
 def test_charts_take_the_colour_of_the_page():
@@ -607,13 +777,13 @@ def test_of_many_samples_only_those_of_the_class_that_is_shown_are_looked_at():
         return flat(x)
     b = TailBrowser(Gallery(split, samples, features), 1)
     v = b.open()
-    assert len(v.samples.page['pixels']) == 48 * 64 and seen == [len(split.train), 500]
+    assert len(v.samples.page['pixels']) == 48 * 64 and seen == [len(split.train), 500, 10]    # 10: held out
     for b.page in 2, 5, 11: pass
     b.sort = 'distance'
     b.selected = b.entries[5]
-    assert seen == [len(split.train), 500]      # once
+    assert seen == [len(split.train), 500, 10]  # once
     b.cls = 0
     e = FilterExplorer(b.gallery, cls=2)
     e.open().sliders[0].value = 1.1
-    assert seen == [len(split.train), 500, 60, 40]
+    assert seen == [len(split.train), 500, 10, 60, 10, 40]
     b.close(), e.close()

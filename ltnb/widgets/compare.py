@@ -13,7 +13,7 @@ import ipywidgets, torch, traitlets
 from ..classifiers import logits
 from ..core import InputError
 from ..data import GROUP_COLORS, ImageSet, Split, group_of, tail_classes
-from .base import Choice, Explorer, Page, View, as_svg, draw_page, wrapped_row
+from .base import SELECT, WALK, Choice, Explorer, Page, View, as_svg, draw_page, wrapped_row
 
 # %% ../../nbs/56_widgets_compare.ipynb #b3e5170c
 def class_accuracies(labels:torch.Tensor,    # (N,)
@@ -74,6 +74,7 @@ def confusion_page(split:Split, name:str,     # of the classifier
 # %% ../../nbs/56_widgets_compare.ipynb #b0f8bfa2
 class TailCompare(Explorer):
     "Accuracy of two classifiers by class, and confusion; `cell` is a classifier, true and predicted class, or None."
+    HELP = WALK | SELECT
     first = Choice('first', lambda e: [*e.predictions])
     second = Choice('second', lambda e: [*e.predictions])
     cell = traitlets.Any(None)

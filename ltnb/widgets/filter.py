@@ -13,7 +13,7 @@ import ipywidgets, torch, traitlets
 from ..core import InputError
 from ..data import Split, tail_classes
 from ..filtering import KIND_COLORS, DropOOD, Filter
-from .base import Choice, Explorer, Page, View, as_svg, draw_page, wrapped_row
+from .base import WALK, Choice, Explorer, Page, View, as_svg, draw_page, wrapped_row
 from .gallery import Gallery, class_options
 
 # %% ../../nbs/53_widgets_filter.ipynb #97ce20fb
@@ -94,6 +94,7 @@ def border_page(gallery:Gallery, name:str,
 # %% ../../nbs/53_widgets_filter.ipynb #74ffeafd
 class FilterExplorer(Explorer):
     "The thresholds of a filter, those of each of its parts, and what it keeps and drops."
+    HELP = WALK
     generator = Choice('generator', lambda e: [*e.gallery.samples])
     cls = Choice('class', lambda e: class_options(e.gallery.split))
     part = Choice('histogram of', lambda e: [(repr(f), i) for i, f in enumerate(e.parts)])

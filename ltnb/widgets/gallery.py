@@ -17,7 +17,7 @@ from ..classifiers import ClassifierSettings, build, features, logits
 from ..core import InputError, load_tensors
 from ..data import GROUP_COLORS, ImageSet, Split, group_of, tail_classes
 from ..filtering import KINDS, DropOOD, kinds_of
-from ..metrics import flat, nearest
+from ..metrics import flat, look_alikes, missed, nearest
 from .base import Page
 
 # %% ../../nbs/51_widgets_gallery.ipynb #5c5c5a7d
@@ -55,7 +55,8 @@ FACTS = dict( # fact -> f(gallery, generator, class), a figure for each sample
     kind=lambda g, name, c: kinds_of(g.facts('relative', name, c)),
     probability=lambda g, name, c: g.judge(g.images(name, c)).softmax(1),
     confidence=lambda g, name, c: g.facts('probability', name, c)[:, c],
-    judged=lambda g, name, c: g.facts('probability', name, c).argmax(1))
+    judged=lambda g, name, c: g.facts('probability', name, c).argmax(1),
+    first_alike=lambda g, name, c: g.numbers(name, c)[look_alikes(g.seen(name, c), g.held_out(c, bool(g.phi)))])
 
 # %% ../../nbs/51_widgets_gallery.ipynb #83c1f0aa
 class Gallery:
@@ -78,7 +79,7 @@ class Gallery:
             if tuple(s.images.shape[1:]) != split.image_shape or not ((0 <= y) & (y < split.num_classes)).all():
                 raise InputError(f'{name}, {s}, are no samples of {split}')
         self.split, self.samples, self.about, self.phi, self.judge = split, samples, about or {}, features, judge
-        self._facts = {}
+        self._facts, self._held_out, self._missed = {}, {}, {}
         self._order = {name: s.labels.argsort(stable=True) for name, s in samples.items()}
         self._begin = {name: [0, *torch.tensor(s.counts(split.num_classes)).cumsum(0).tolist()]
                        for name, s in samples.items()}
@@ -97,9 +98,38 @@ class Gallery:
         "A generator's samples of class `c`."
         return self.samples[name].images[self.numbers(name, c)]
 
+    def seen(self, name:str, c:int) -> torch.Tensor: # (n, D)
+        "A generator's samples of a class as features, or as pixels where no features are known."
+        return self.facts('features', name, c) if self.phi else flat(self.images(name, c))
+    def seen_one(self, name:str, i:int) -> torch.Tensor: # (D,)
+        "Sample number `i` as `seen` has it."
+        return self.fact('features', name, i) if self.phi else flat(self.samples[name].images[i][None])[0]
+    def held_out(self, c:int, in_features:bool) -> torch.Tensor: # (n, D)
+        "The held-out images of a class as features, or as pixels."
+        if (c, in_features) not in self._held_out:
+            self._held_out[c, in_features] = (self.phi if in_features else flat)(self.split.test.of_class(c).images)
+        return self._held_out[c, in_features]
+    def different(self, name:str, c:int) -> tuple: # (int, int, int)
+        "How many samples of a class do not look like an earlier one, how many real images do not, and of how many of each."
+        if (key := ('different', name, c)) not in self._facts:
+            n = min(len(self.numbers(name, c)), len(real := self.held_out(c, bool(self.phi))))
+            self._facts[key] = len(self.facts('first_alike', name, c)[:n].unique()), len(look_alikes(real[:n], real).unique()), n
+        return self._facts[key]
+    def missed(self, name:str, c:int,
+               in_features:bool=False, # rather than in pixels, in which a study measures unless it is told otherwise
+               k:int=5                 # neighbours
+              ) -> tuple:              # (n,) numbers among the held-out images of the class, farthest first; (n,) numbers of the samples nearest to them; (n,) distances; of how many
+        "The held-out images of a class that no sample comes near: of as many of both as there are, as recall is measured."
+        if (key := (name, c, in_features, k)) not in self._missed:
+            fake = self.facts('features', name, c) if in_features else flat(self.images(name, c))
+            n = min(len(real := self.held_out(c, in_features)), len(fake))
+            i, j, d = missed(real[:n], fake[:n], k)
+            self._missed[key] = i, self.numbers(name, c)[j], d, n
+        return self._missed[key]
+
     def has(self, fact:str) -> bool:
         "Whether a fact of `FACTS` can be known here."
-        return fact == 'distance' or bool(self.judge if fact in ('probability', 'confidence', 'judged') else self.phi)
+        return fact in ('distance', 'first_alike') or bool(self.judge if fact in ('probability', 'confidence', 'judged') else self.phi)
 
     def facts(self, fact:str, name:str, c:int) -> torch.Tensor: # (n,), or (n, D) features
         "A fact of `FACTS` about each of a generator's samples of class `c`, in the order of their numbers."

@@ -1,5 +1,6 @@
 // A grid of images with hard pixels. What it shows is the model's `page`; where the reader is goes back as `selected`,
-// what the reader wants as a message: {open: place}, {mark: "keep" | "drop" | ""} or {page: 1 | -1}.
+// what the reader wants as a message: {open: place}, {mark: "keep" | "drop" | ""}, the same as mark_page,
+// {page: 1 | -1}, {like: true} or {help: true}.
 const MARKS = { k: "keep", d: "drop", u: "" };
 
 function element(tag, className, text) {
@@ -110,10 +111,13 @@ function render({ model, el }) {
     else if (event.key === "End") select(places[places.length - 1]);
     else if (event.key === "PageDown") model.send({ page: 1 });
     else if (event.key === "PageUp") model.send({ page: -1 });
+    else if (event.key === "?") model.send({ help: true });
+    else if (event.key === "l") model.send({ like: true });
     else if (event.key === "Enter" || event.key === " ") {
       if (!cells[model.get("selected")]) select(places[0]);
       if (cells[model.get("selected")]) model.send({ open: model.get("selected") });
     } else if (event.key in MARKS) model.send({ mark: MARKS[event.key] });
+    else if (event.key.toLowerCase() in MARKS) model.send({ mark_page: MARKS[event.key.toLowerCase()] });
     else return;
     event.preventDefault();
     event.stopPropagation();

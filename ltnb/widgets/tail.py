@@ -14,28 +14,31 @@ import ipywidgets, torch, traitlets
 from ..core import InputError
 from ..data import Split, tail_classes
 from ..filtering import KINDS, KIND_COLORS
-from ..marks import load_marks, marks_for, save_marks
-from .base import Choice, Explorer, Number, Page, View, draw_page, wrapped_row
+from ..marks import load_marks, marks_for, reasons_for, save_marks
+from .base import SELECT, TURN, WALK, Choice, Explorer, Number, Page, View, draw_page, wrapped_row
 from .gallery import (Gallery, class_heading, class_options, neighbours_page, sample_description,
                                   sample_recipe, swatch)
 
 # %% ../../nbs/52_widgets_tail.ipynb #e59a04d7
 SORTS = dict(number='number', distance='distance to the nearest training image', confidence='confidence of the judge',
-             relative='ID, AID, OOD: distance to the class mean')
+             relative='ID, AID, OOD: distance to the class mean', likeness='likeness to a chosen sample')
 MARKS = {'keep': 1, 'drop': -1, '': 0}
 BOTH = 'side by side'
 
 def sorted_numbers(gallery:Gallery, name:str, c:int,
                    sort:str='number',    # of `SORTS`
                    kind:str='all',       # 'ID', 'AID', 'OOD', or 'all' of them
-                   backwards:bool=False
+                   backwards:bool=False,
+                   like:tuple=None,      # generator and number of the sample that likeness is to
+                   folded:bool=False     # of samples that look alike the first alone
                   ) -> torch.Tensor:     # (n,)
     "The numbers of a generator's samples that are of a class and kind, sorted by a fact."
     numbers = gallery.numbers(name, c)
-    values = numbers if sort == 'number' else gallery.facts(sort, name, c)
-    if kind != 'all':
-        mine = gallery.facts('kind', name, c) == KINDS.index(kind)
-        numbers, values = numbers[mine], values[mine]
+    if sort == 'likeness': values = gallery.seen(name, c).sub(gallery.seen_one(*like)).norm(dim=1)
+    else: values = numbers if sort == 'number' else gallery.facts(sort, name, c)
+    mine = gallery.facts('kind', name, c) == KINDS.index(kind) if kind != 'all' else torch.ones(len(numbers), dtype=torch.bool)
+    if folded: mine = mine & (gallery.facts('first_alike', name, c) == numbers)
+    numbers, values = numbers[mine], values[mine]
     return numbers[values.argsort(stable=True, descending=backwards)]
 
 # %% ../../nbs/52_widgets_tail.ipynb #448ac536
@@ -45,15 +48,17 @@ def sample_page(gallery:Gallery,
                 sort:str='number',  # of `SORTS`: the captions
                 label:str='samples',
                 columns:int=8,
-                rows:list=()        # labels
+                rows:list=(),       # labels
+                counts=None         # (generator, number) -> how many look like that; None: not said
                ) -> Page:
     "Samples with the fact they are sorted by, their kind and their mark."
     empty, names = torch.zeros(gallery.split.image_shape, dtype=torch.uint8), {v: k for k, v in MARKS.items()}
     captions, titles, colors, marked = [], [], [], []
     for e in entries:
         kind = KINDS[gallery.fact('kind', *e)] if e and gallery.phi else ''
-        fact = '' if not e or sort == 'number' else f'{gallery.fact(sort, *e):.2f}'
-        captions.append(fact or f'#{e[1]}' if e else None)
+        fact = '' if not e or sort in ('number', 'likeness') else f'{gallery.fact(sort, *e):.2f}'
+        times = f' ×{n}' if e and counts and (n := counts(*e)) > 1 else ''
+        captions.append((fact or f'#{e[1]}') + times if e else None)
         titles.append(', '.join(filter(None, [f'{e[0]}, sample {e[1]}', kind, fact and f'{sort} {fact}'])) if e else '')
         colors.append(KIND_COLORS.get(kind, ''))
         marked.append(names[int(marks[e[0]][e[1]])] if e else '')
@@ -72,34 +77,44 @@ def real_page(split:Split, c:int,
 class TailBrowser(Explorer):
     "Generated samples of a class beside real ones; `selected` is a generator and the number of a sample, or None."
     ROWS, COLUMNS = 6, 8
+    HELP = WALK | TURN | SELECT | {
+        'k d u': 'keep, drop or unmark the selected sample, and go on to the next', 'K D U': 'the same for the whole page',
+        'l': 'sort by likeness to the selected sample', '[Keep (k)] [Drop (d)] [Unmark (u)]': 'mark the selected sample',
+        '[Keep page (K)] [Drop page (D)] [Unmark page (U)]': 'mark all samples of the page; with look-alikes folded, all that look alike',
+        '[Like this (l)]': 'the most alike first', '[Save marks]': 'write the marks, with their reasons, for ltnb study --marks'}
     cls = Choice('class', lambda b: class_options(b.gallery.split))
     generator = Choice('generator', lambda b: [*b.gallery.samples] + [BOTH]*(len(b.gallery.samples) > 1))
-    sort = Choice('sort by', lambda b: [(v, k) for k, v in SORTS.items() if k == 'number' or b.gallery.has(k)])
+    sort = Choice('sort by', lambda b: [(v, k) for k, v in SORTS.items() if k == 'number' or (b.like if k == 'likeness' else b.gallery.has(k))])
     backwards = traitlets.Bool().tag(label='backwards')
     kind = Choice('kind', lambda b: ['all'] + [*KINDS]*bool(b.gallery.phi))
+    folded = traitlets.Bool().tag(label='look-alikes folded')
+    like = traitlets.Any(None)                      # generator and number of the sample that likeness is to
     real = Choice('real images', lambda b: ['training', 'held out'])
     page = Number('page', 1, lambda b: (1, b.pages, 1))
     selected = traitlets.Any(None)
+    reason = traitlets.Unicode('').tag(label='reason')          # that goes with the next marks
     file = traitlets.Unicode('marks.json').tag(label='file')    # for the marks
 
     def __init__(self, gallery:Gallery, cls:int=None): # the rarest class if None
         self.gallery = gallery
         self.marks = {name: torch.zeros(len(s), dtype=torch.int8) for name, s in gallery.samples.items()}   # of `MARKS`
+        self.reasons = {name: {} for name in gallery.samples}   # number of a sample -> why it was marked
         super().__init__(cls=tail_classes(gallery.split, 1)[0] if cls is None else cls,
                          generator=[*gallery.samples][-1], sort='number', kind='all', real='training')
 
-    @traitlets.validate('selected')
+    @traitlets.validate('selected', 'like')
     def _check_selected(self, proposal):
         s = proposal['value']
         fits = s is None or isinstance(s, tuple) and len(s) == 2 and s[0] in self.marks \
             and isinstance(s[1], int) and 0 <= s[1] < len(self.marks[s[0]])
-        if not fits: raise InputError(f'selected cannot be {s!r}')
+        if not fits: raise InputError(f'{proposal["trait"].name} cannot be {s!r}')
         return s
 
     def changed(self, name):
         "Another class, order or page: nothing is selected."
-        if name in ('cls', 'generator', 'sort', 'backwards', 'kind'): self.page = 1
-        if name not in ('real', 'selected', 'file'): self.selected = None
+        if self.like is None and self.sort == 'likeness': self.sort = 'number'
+        if name in ('cls', 'generator', 'sort', 'backwards', 'kind', 'folded', 'like'): self.page = 1
+        if name not in ('real', 'selected', 'reason', 'file'): self.selected = None
 
     # ---- what is shown
 
@@ -126,13 +141,17 @@ class TailBrowser(Explorer):
 
     def order(self, name:str) -> torch.Tensor: # (n,)
         "The numbers of a generator's samples that are of the class and kind, sorted."
-        return sorted_numbers(self.gallery, name, self.cls, self.sort, self.kind, self.backwards)
+        return sorted_numbers(self.gallery, name, self.cls, self.sort, self.kind, self.backwards, self.like, self.folded)
+    def alike(self, name:str, i:int) -> torch.Tensor: # (n,) numbers, its own among them
+        "The samples of the class that are folded into sample number `i`."
+        return self.gallery.numbers(name, self.cls)[self.gallery.facts('first_alike', name, self.cls) == i] if self.folded else torch.tensor([i])
     def sample_page(self) -> Page:
         "The page of samples."
         names, rows = self.shown, self.places // self.COLUMNS
         return sample_page(self.gallery, self.entries, self.marks, self.sort,
                            f'samples of {self.gallery.split.class_names[self.cls]}', self.COLUMNS,
-                           [name*(r == 0) for name in names for r in range(rows)] if len(names) > 1 else [])
+                           [name*(r == 0) for name in names for r in range(rows)] if len(names) > 1 else [],
+                           (lambda *e: len(self.alike(*e))) if self.folded else None)
     def real_page(self) -> Page:
         "Real images of the class."
         return real_page(self.gallery.split, self.cls, self.real)
@@ -145,8 +164,8 @@ class TailBrowser(Explorer):
     def description(self) -> str:
         "What is known of the selected sample, in one line."
         name, i = self._must_be_selected()
-        by_hand = {1: ' · kept by hand', -1: ' · dropped by hand', 0: ''}
-        return sample_description(self.gallery, name, i) + by_hand[int(self.marks[name][i])]
+        by_hand, why = {1: ' · kept by hand', -1: ' · dropped by hand', 0: ''}, self.reasons[name].get(i)
+        return sample_description(self.gallery, name, i) + by_hand[int(self.marks[name][i])] + (f': {why}' if why else '')
 
     # ---- what can be done
 
@@ -155,16 +174,29 @@ class TailBrowser(Explorer):
         return self.selected
     def mark(self, how:str): # 'keep', 'drop' or ''
         "Mark the selected sample."
+        self.mark_many([self._must_be_selected()], how)
+    def mark_many(self, entries:list, how:str): # of (generator, number); as `mark`
+        "Mark samples, and those that are folded into them, and note the reason."
         if how not in MARKS: raise InputError(f"a mark is 'keep', 'drop' or '', not {how!r}")
-        name, i = self._must_be_selected()
-        self.marks[name][i] = MARKS[how]
+        for name, first in entries:
+            for i in self.alike(name, first).tolist():
+                self.marks[name][i] = MARKS[how]
+                self.reasons[name].pop(i, None)
+                if how and self.reason: self.reasons[name][i] = self.reason
         self.refresh()
+    def mark_page(self, how:str): # as `mark`
+        "Mark all samples that the page shows."
+        self.mark_many([e for e in self.entries if e], how)
     def mark_and_go_on(self, how:str): # as `mark`
         "Mark the selected sample, and select the next on the page."
         self.mark(how)
         entries = self.entries
         after = entries[entries.index(self.selected) + 1:] if self.selected in entries else []
         self.selected = next((e for e in after if e), self.selected)
+    def sort_by_likeness(self):
+        "The samples most like the selected one first."
+        self.like = self._must_be_selected()
+        self.sort = 'likeness'
     def turn(self, by:int):
         "Turn the page; nothing happens at the ends."
         self.page = min(max(1, self.page + by), self.pages)
@@ -176,31 +208,35 @@ class TailBrowser(Explorer):
     def save_marks(self, path:str|Path=None) -> Path: # the state `file` if None
         "Write the marks as a file for `ltnb study --marks`, and for `load_marks`."
         path = Path(path or self.file)
-        save_marks(path, {name: (self.gallery.about.get(name), m) for name, m in self.marks.items()})
+        save_marks(path, {name: (self.gallery.about.get(name), m) for name, m in self.marks.items()}, self.reasons)
         if self.view: self.view.say(f'saved in {path}')
         return path
     def load_marks(self, path:str|Path):
         "Take over the marks of a file, in place of those there are."
         entries = load_marks(path)
-        for name, m in self.marks.items(): m.copy_(marks_for(entries, self.gallery.about.get(name), len(m)))
+        for name, m in self.marks.items():
+            m.copy_(marks_for(entries, self.gallery.about.get(name), len(m)))
+            self.reasons[name] = reasons_for(entries, self.gallery.about.get(name))
         self.refresh()
 
     # ---- the view
 
     def layout(self, view:View):
         "The widgets of a view."
-        view.samples = view.grid(self.select_place, mark=self.mark_and_go_on, page=self.turn)
+        view.samples = view.grid(self.select_place, mark=self.mark_and_go_on, mark_page=self.mark_page, like=self.sort_by_likeness, page=self.turn)
         view.near, view.reals = view.grid(), view.grid()
         view.heading, view.info, view.beside = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        marking = ipywidgets.HBox([view.button(text, self.mark, how) for text, how in
-                                   (('Keep (k)', 'keep'), ('Drop (d)', 'drop'), ('Unmark (u)', ''))])
+        each = (('Keep', 'k', 'keep'), ('Drop', 'd', 'drop'), ('Unmark', 'u', ''))
+        marking = wrapped_row(*(view.button(f'{text} ({key})', self.mark, how) for text, key, how in each), view.control('reason', layout=dict(width='16em')),
+                              *(view.button(f'{text} page ({key.upper()})', self.mark_page, how) for text, key, how in each),
+                              view.button('Like this (l)', self.sort_by_likeness))
         classes = view.control('cls', kind=ipywidgets.Select, rows=18, layout=dict(width='15em', flex='0 0 auto'))
         pager = ipywidgets.HBox([view.button('◀', self.turn, -1, tooltip='previous page'),
                                  view.control('page', layout=dict(width='22em')),
                                  view.button('▶', self.turn, 1, tooltip='next page')])
         saving = ipywidgets.HBox([view.control('file', layout=dict(width='20em')),
                                   view.button('Save marks', self.save_marks)])
-        controls = [view.control(name) for name in ('generator', 'sort', 'backwards', 'kind', 'real')]
+        controls = [view.control(name) for name in ('generator', 'sort', 'backwards', 'kind', 'folded', 'real')]
         return ipywidgets.VBox([wrapped_row(*controls),
                                 wrapped_row(classes, ipywidgets.VBox([view.heading, view.samples, pager]),
                                     ipywidgets.VBox([view.beside, view.reals])),
@@ -218,7 +254,10 @@ class TailBrowser(Explorer):
                 (f'<pre style="white-space:pre-wrap">{recipe}</pre>' if recipe else '')
         view.info.value = info
         legend = ''.join(swatch(KIND_COLORS[k], k) for k in KINDS*bool(g.phi))
-        count = ', '.join(f'{len(self.order(name)):,} samples by {html.escape(name)}' for name in self.shown)
+        def said(name):
+            different, real, n = g.different(name, self.cls)
+            return f'{len(self.order(name)):,} samples by {html.escape(name)}, {different:,} of {n:,} different (of the real images {real:,})'
+        count = '; '.join(map(said, self.shown))
         view.heading.value = f'{class_heading(g.split, self.cls)} · {count}{legend}'
         view.beside.value = f'{self.real} images'
 

@@ -43,6 +43,8 @@ def draw_losses(ax, losses:torch.Tensor, # (steps done,)
 # %% ../../nbs/55_widgets_training.ipynb #2b604247
 class TrainingMonitor(Explorer, Watch):
     "Watch a training, pause it, stop it, go on."
+    HELP = {'[Start]': 'begin the training, in the background', '[Pause] [Go on]': 'hold it after the step that is being done, and go on',
+            '[Stop]': 'end it after a checkpoint, from which it can go on'}
     def __init__(self,
                  run=None,          # run(watch) trains and gives the result; None where the monitor is only a `watch`
                  split:Split=None,  # for samples while a generator is trained; none are drawn without
