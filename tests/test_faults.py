@@ -196,12 +196,16 @@ def test_a_study_writes_through_no_link(tmp_path, name):
 
 def test_what_killed_writes_left_is_swept_up_and_files_are_as_readable_as_others(tmp_path):
     with run_folder(tmp_path, {}): pass
-    old, new = tmp_path / 'samples/.x.safetensors.abcdefgh', tmp_path / 'samples/.y.safetensors.abcdefgh'
+    left = [tmp_path / 'samples/.x.safetensors.abcdefgh', tmp_path / '.results.json.abcdefgh', tmp_path / 'draws/1/rows/.y.json.abcdefgh']
     mine = [tmp_path / '.venv.disabled', tmp_path / 'sub/.data.20240101']
-    for p in (old, new, *mine): p.mkdir(parents=True)
-    for p in (old, *mine): os.utime(p, (0, 0))
-    with run_folder(tmp_path, {}): pass
-    assert not old.exists() and new.exists() and all(p.exists() for p in mine)
+    for p in (*left, *mine): p.mkdir(parents=True)
+    with atomic(tmp_path / 'samples/z') as being_written:       # by one who lives
+        being_written.touch()
+        with run_folder(tmp_path, {}): pass
+        assert not any(p.exists() for p in left) and all(p.exists() for p in (being_written.parent, *mine))
+    (tmp_path / '.x.pack.abcdefgh').mkdir()
+    with atomic(tmp_path / 'x.pack') as tmp: tmp.touch()        # beside files of others
+    assert not (tmp_path / '.x.pack.abcdefgh').exists() and all(p.exists() for p in mine)
     save_tensors(tmp_path / 'x', dict(a=torch.ones(1)))
     (tmp_path / 'plain').touch()
     assert stat.S_IMODE((tmp_path / 'x').stat().st_mode) == stat.S_IMODE((tmp_path / 'plain').stat().st_mode)
@@ -455,6 +459,51 @@ def test_a_long_name_of_the_folder_for_temporary_files_is_no_matter_for_workers(
     long.mkdir()
     p = subprocess.run(command(tmp_path, bars, '--workers', '2'), env=os.environ | dict(TMPDIR=str(long)), capture_output=True, text=True)
     assert p.returncode == 0, p.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(subprocess.run(['unshare', '-rm', 'true'], capture_output=True).returncode if shutil.which('unshare') else True, reason='no mounts of our own')
+def test_workers_do_with_little_shared_memory(bars, tmp_path):
+    "A tenth of a megabyte, really mounted: two images a worker would be too much."
+    mount = 'mount -t tmpfs -o size=100k none /dev/shm && df -k --output=size /dev/shm && exec '
+    p = subprocess.run(['unshare', '-rm', 'sh', '-c', mount + shlex.join(command(tmp_path, bars, '--workers', '2'))], capture_output=True, text=True)
+    assert p.returncode == 0 and '  100\n' in p.stdout and is_whole(tmp_path / 'out'), p.stderr
+
+
+def test_a_run_that_goes_on_with_other_threads_says_so_and_counts_the_seconds_of_both_lives(tmp_path, caplog):
+    from ltnb.compute import way_of_computing
+    from ltnb.folder import Lives
+    first = Lives(tmp_path, way_of_computing(1))
+    first.add('trained', 5.)
+    assert way_of_computing(3) == dict(way_of_computing(1), threads=1)      # each worker has one
+    Lives(tmp_path, way_of_computing(1)).add('trained', 7.)
+    assert not caplog.messages
+    torch.set_num_threads(2)
+    try: third = Lives(tmp_path, way_of_computing(1))
+    finally: torch.set_num_threads(1)
+    assert third.seconds['trained'] == 12 and [w['threads'] for w in third.ways] == [1, 2]
+    said, = caplog.messages
+    assert 'threads 1, processes 1 and goes on with' in said and 'differ in their last digits' in said and '\n' not in said
+
+
+def test_a_job_that_is_left_alone_computes_with_the_threads_of_a_worker():
+    from ltnb.compute import in_parallel
+    torch.set_num_threads(2)
+    try: assert in_parallel(torch.get_num_threads, [()], workers=3) == [1] and in_parallel(torch.get_num_threads, [()], workers=1) == [2] == [torch.get_num_threads()]
+    finally: torch.set_num_threads(1)
+
+
+def test_the_seconds_of_a_training_are_those_of_all_its_lives(tmp_path):
+    from ltnb.core import TrainingStopped
+    parts, step = optimiser(0., lambda i: 1.)
+    def slow(i):
+        time.sleep(.02)
+        return step(i)
+    def stop(i, losses):
+        if i == 9: raise TrainingStopped
+    with pytest.raises(TrainingStopped): train(slow, 20, parts, tmp_path / 'x.checkpoint', {}, watch=stop)
+    parts, step = optimiser(0., lambda i: 1.)
+    assert train(slow, 20, parts, tmp_path / 'x.checkpoint', {})[1] >= .4
 
 
 def test_a_study_that_the_disk_has_no_room_for_is_refused_before_it_begins(bars, tmp_path, monkeypatch):
