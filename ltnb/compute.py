@@ -182,6 +182,7 @@ def _here(threads, f, jobs, order, finish): # threads: None for all that there a
             for i in order.get_ready(): finish(i, f(*jobs[i]))
     finally: torch.set_num_threads(before)
 
+# %% ../nbs/03_compute.ipynb #aeefd0e0
 def _by_team(f, jobs, order, finish):
     "Each process of the team does its part of the jobs that are ready."
     while order.is_active():
@@ -214,6 +215,8 @@ def _before_workers():
     os.environ.setdefault('PYTHONWARNINGS', 'ignore::UserWarning:multiprocessing.resource_tracker')
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = lambda kind, e, tb: None if issubclass(kind, (ConnectionError, EOFError)) else sys.__excepthook__(kind, e, tb)
+
+# %% ../nbs/03_compute.ipynb #669a0fe5
 def _by_workers(workers, desc, f, jobs, order, finish):
     "Worker processes take the jobs that are ready, the first of them first."
     others, running, ready, shared = set(multiprocessing.active_children()), {}, [], _fits(jobs[0])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['InputError', 'Damaged', 'TrainingError', 'TrainingStopped', 'rng', 'seeded', 'clean', 'warn', 'atomic', 'sweep',
-           'save_text', 'save_json', 'load_json', 'save_tensors', 'json_sha256', 'load_tensors', 'set_aside',
+           'save_text', 'save_json', 'load_json', 'checked', 'save_tensors', 'json_sha256', 'load_tensors', 'set_aside',
            'fingerprint', 'progress']
 
 # %% ../nbs/00_core.ipynb #80b551ad
@@ -123,6 +123,23 @@ def load_json(path:str|Path):
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as e:
         raise Damaged(f'{path} is not valid JSON ({e}): delete it, or restore it') from None
+
+# %% ../nbs/00_core.ipynb #9e8c7acc
+def checked(model,           # a pydantic model
+            x,               # what JSON can hold
+            path:str|Path,   # where it is from
+            is_no:str        # what it should be, as in 'file of marks as save_marks writes it'
+           ):                # the model filled with `x`; as it stands, no text is taken for a number
+    "An `InputError` that names the file, the field and what would be right, where `x` is not as the model has it."
+    from pydantic import ValidationError
+    try: return model.model_validate_json(json.dumps(x), strict=True)
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        where = '.'.join(map(str, first['loc'])) or 'it'
+        found = repr(first['input'])
+        why = {'missing': f'{where} is missing', 'value_error': f'{where}: {first["msg"]}'}.get(
+            first['type'], f'{where}: {first["msg"]}, not {found[:60]}{"…"*(len(found) > 60)}')
+        raise InputError(f'{path} is no {is_no} ({why})') from None
 
 # %% ../nbs/00_core.ipynb #33589046
 def save_tensors(path:str|Path,

@@ -10,8 +10,10 @@ import errno, hashlib, os, shutil, time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from .compute import is_main, on_main
-from .core import Damaged, InputError, load_json, save_json, set_aside, sweep, warn
+from .core import Damaged, InputError, checked, load_json, save_json, set_aside, sweep, warn
 
 # %% ../nbs/43_folder.ipynb #5dbfe810
 LAYOUT = 2      # of the files in a folder
@@ -113,13 +115,19 @@ def _sweep(out):
         for n in MADE: sweep(base, n) if '.' in n else sweep(base/n)
 
 # %% ../nbs/43_folder.ipynb #66f47c93
+class _Kept(BaseModel): # in lives.json
+    seconds: dict[str, float] = {}
+    ways: list[dict[str, str | int]] = []
+
 class Lives:
     "Seconds of a run, those before an interruption included, and the ways it was computed in; kept in `out`/lives.json."
     def __init__(self, out:Path, way:dict): # as `way_of_computing` has it
         self.file, self.last = out/'lives.json', time.perf_counter()
-        try: kept = load_json(self.file) if self.file.exists() else {}
-        except Damaged: kept = {}
-        self.seconds, self.ways = kept.get('seconds', {}), kept.get('ways', [])
+        try: kept = checked(_Kept, load_json(self.file), self.file, 'file of ours') if self.file.exists() else _Kept()
+        except InputError as e:
+            set_aside(self.file, e)
+            kept = _Kept()
+        self.seconds, self.ways = kept.seconds, kept.ways
         if self.ways and way not in self.ways:
             said = [', '.join(f'{k} {v}' for k, v in w.items()) for w in (self.ways[-1], way)]
             warn(f'{out} was begun with {said[0]} and goes on with {said[1]}: its figures then come from two ways of computing, '

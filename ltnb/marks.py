@@ -7,14 +7,43 @@ __all__ = ['DRAWN', 'save_marks', 'load_marks', 'is_of', 'marks_for']
 
 # %% ../nbs/44_marks.ipynb #d86c04d7
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
-from .core import InputError, load_json, save_json
+from .core import InputError, checked, load_json, save_json
 
 # %% ../nbs/44_marks.ipynb #0f193b3a
-DRAWN = ('seed', 'per_class', 'sampler', 'steps', 'guidance', 'policy', 'generator_sha256')  # what a sample's number means
+class _Drawn(BaseModel): # what a sample's number means
+    model_config = ConfigDict(extra='forbid', allow_inf_nan=False)
+    seed: int
+    per_class: int
+    sampler: str
+    steps: int
+    guidance: float
+    policy: str | None = None
+    generator_sha256: str
 
+class _Mark(BaseModel):
+    generator: str
+    drawn: _Drawn
+    keep: list[NonNegativeInt]
+    drop: list[NonNegativeInt]
+
+    @model_validator(mode='after')
+    def _either(self):
+        if both := set(self.keep) & set(self.drop): raise ValueError(f'sample {min(both)} is both kept and dropped')
+        return self
+
+class _Marks(BaseModel):
+    version: Literal[1] = Field(alias='schema')
+    marks: list[_Mark]
+
+# %% ../nbs/44_marks.ipynb #66adfb3f
+DRAWN = tuple(_Drawn.model_fields)
+
+# %% ../nbs/44_marks.ipynb #53e8343d
 def save_marks(path:str|Path,
                marks:dict # name -> (how the samples were drawn, as `draw_samples` notes it; (N,) 1 keep, -1 drop, or 0)
               ):
@@ -33,14 +62,8 @@ def load_marks(path:str|Path) -> list: # of dicts: generator, drawn, keep, drop
     "What `save_marks` wrote; an `InputError` if the file is missing or not one of ours."
     if not Path(path).is_file():
         raise InputError(f'{path} is missing or no file: it should be one that save_marks wrote')
-    numbers_from_0 = lambda numbers: all(type(i) is int and i >= 0 for i in numbers)
-    try:
-        entries = load_json(path)['marks']
-        fine = all(set(e) >= {'generator'} and isinstance(e['drawn'], dict) and set(DRAWN) - {'policy'} <= set(e['drawn']) <= set(DRAWN) and numbers_from_0(e['keep']) and numbers_from_0(e['drop'])
-                   and not set(e['keep']) & set(e['drop']) for e in entries)
-    except (KeyError, TypeError): fine = False
-    if not fine: raise InputError(f'{path} is no file of marks as save_marks writes it')
-    return entries
+    marks = checked(_Marks, load_json(path), path, 'file of marks as save_marks writes it').marks
+    return [m.model_dump(exclude_unset=True) for m in marks]
 
 # %% ../nbs/44_marks.ipynb #06f5ef5c
 def is_of(entry:dict, about:dict) -> bool:

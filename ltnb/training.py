@@ -91,6 +91,7 @@ class Watch:
 # %% ../nbs/04_training.ipynb #a2f5f9d9
 def _finite(x): return not x.is_floating_point() or bool(x.isfinite().all())
 
+# %% ../nbs/04_training.ipynb #707ac5e3
 class _Checkpoints:
     "A training's states, written in the background, one at a time; each but the last is replaced."
     def __init__(self, path, parts, about):
