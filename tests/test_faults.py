@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_folder
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from ltnb.cli import main
 from ltnb.core import Damaged, InputError, TrainingError, atomic, clean, load_tensors, save_tensors, set_aside
 from ltnb.folder import is_whole, run_folder
+from ltnb.marks import load_marks, marks_for
 from ltnb.report import report
 from ltnb.sources import load_split, pack
 from ltnb.study import run_study
@@ -359,6 +362,98 @@ def test_a_pack_of_another_shape_is_refused_in_one_line(tmp_path, change):
     assert '\n' not in str(e.value)
 
 
+# ---- formats, whatever is in them
+
+MANY = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-2**70, 2**70), st.floats(), st.text(max_size=8))
+JSON = st.recursive(SCALARS, lambda x: st.one_of(st.lists(x, max_size=4), st.dictionaries(st.text(max_size=8), x, max_size=4)), max_leaves=8)
+
+
+def in_one_line(read, *args):
+    "What was read, or None where it was refused in one line; any other error is one of the test."
+    try: return read(*args)
+    except InputError as e: assert '\n' not in clean(str(e)) and len(str(e)) < 1000
+
+
+def changed(draw, x):
+    "JSON in which one thing, at any depth, is another, is missing or is there as well."
+    if isinstance(x, dict) and x and draw(st.booleans()):
+        key = draw(st.sampled_from(sorted(x)))
+        return {**x, key: changed(draw, x[key])}
+    if isinstance(x, list) and x and draw(st.booleans()):
+        i = draw(st.integers(0, len(x) - 1))
+        return [*x[:i], changed(draw, x[i]), *x[i+1:]]
+    if isinstance(x, dict) and x and draw(st.booleans()): return {k: v for k, v in x.items() if k != draw(st.sampled_from(sorted(x)))}
+    return draw(JSON)
+
+
+@pytest.fixture(scope='module')
+def small_pack(tmp_path_factory):
+    path = tmp_path_factory.mktemp('packs') / 'x.pack'
+    pack(load_split(two_classes(path.parent)), path)
+    return path, *load_tensors(path)
+
+
+@MANY
+@given(data=st.data())
+def test_any_header_of_a_pack_is_read_or_refused_in_one_line(small_pack, data):
+    path, tensors, about = small_pack
+    other = path.with_name('other.pack')
+    header = changed(data.draw, about)
+    save_tensors(other, tensors, **(header if isinstance(header, dict) else dict(kind=header)))
+    split = in_one_line(load_split, f'pack:{other}')
+    if split: assert split.train.sha256 == load_split(f'pack:{path}').train.sha256 and all(isinstance(n, str) for n in (split.name, *split.class_names))
+
+
+@MANY
+@given(at=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255), rest=st.floats(0, 1))
+def test_any_byte_of_a_pack_may_be_another_and_any_part_of_it_missing(small_pack, at, bits, rest):
+    path, *_ = small_pack
+    data = bytearray(path.read_bytes())
+    data[int(at * len(data))] ^= bits
+    other = path.with_name('other.pack')
+    for content in bytes(data), path.read_bytes()[:int(rest * len(data))]:
+        other.write_bytes(content)
+        split = in_one_line(load_split, f'pack:{other}')
+        if split: assert split.sha256 == load_split(f'pack:{path}').sha256      # white space of the header, say
+
+
+@MANY
+@given(data=st.data())
+def test_any_marks_are_read_or_refused_in_one_line(tmp_path, data):
+    drawn = dict(seed=0, per_class=2, sampler='ddim', steps=2, guidance=.5, policy=None, generator_sha256='x')
+    whole = dict(schema=1, marks=[dict(generator='cbdm', drawn=drawn, keep=[0, 5], drop=[2])])
+    file = tmp_path / 'm.json'
+    assert load_marks(save_as(file, whole)) == whole['marks']
+    marks = in_one_line(load_marks, save_as(file, changed(data.draw, whole)))
+    for e in marks or []:
+        in_one_line(marks_for, [e], e['drawn'], 6)
+        assert set(e['keep']).isdisjoint(e['drop']) and min([0, *e['keep'], *e['drop']]) == 0
+
+
+def save_as(path, x):
+    path.write_text(json.dumps(x), encoding='utf-8')
+    return path
+
+
+@MANY
+@given(text=st.one_of(st.binary(max_size=60), st.lists(st.tuples(st.sampled_from(['train/a/0.png', 'test/a/0.png', '../x.png', '/', '.', 'a b.png', '']),
+                                                                  st.one_of(st.integers(-2, 3), st.text(max_size=3))), max_size=4)))
+def test_any_list_is_read_or_refused_in_one_line(list_folder, text):
+    if not isinstance(text, bytes): text = '\n'.join(f'{path} {label}' for path, label in text).encode(errors='surrogatepass')
+    (list_folder / 'ImageNet_LT_train.txt').write_bytes(text)
+    split = in_one_line(load_split, f'imagenet_lt16:{list_folder}')
+    if split: assert len(split.train) == len(text.decode('utf-8-sig').splitlines()) and split.num_classes == 2
+
+
+@pytest.fixture(scope='module')
+def list_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp('lists')
+    two_classes(root)
+    (root / 'ImageNet_LT_test.txt').write_text('test/b/0.png 0\ntest/b/1.png 1\n')
+    return root
+
+
 # ---- text from files
 
 HOSTILE = '<script>alert(1)</script>\x1b[2J\x1b]0;x\x07'
@@ -444,14 +539,26 @@ def test_no_pickle_is_read(whole, bars, tmp_path, monkeypatch):
     shutil.copytree(whole[1], out)
     class Evil:
         def __reduce__(self): return os.mkdir, (str(trace),)
-    for name in (*FILES, 'generators/ddpm/unet/diffusion_pytorch_model.bin'):
-        with open(out / name, 'wb') as f: pickle.dump(Evil(), f)
+    def plant(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(Evil()))
+        return path
+    for name in (*FILES, 'lives.json', 'manifest.json', 'generators/ddpm.checkpoint.safetensors', 'generators/ddpm/unet/diffusion_pytorch_model.bin'):
+        plant(out / name)
     results = run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, **QUIET)
     assert figures(results) == figures(whole[0]) and not trace.exists()
-    (tmp_path / 'x.pack').write_bytes(pickle.dumps(Evil()))
-    for data in f'pack:{tmp_path / "x.pack"}',:
+    assert list(out.glob('generators/ddpm.checkpoint.safetensors.damaged'))     # it was looked at
+    from torchvision.datasets import CIFAR10
+    for f, _ in [*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta['filename'], '']]: plant(tmp_path / CIFAR10.base_folder / f)
+    two_classes(tmp_path / 'folder', plant)
+    for part in 'train', 'test': plant(tmp_path / f'ImageNet_LT_{part}.txt')
+    plant(tmp_path / 'x.pack'), plant(tmp_path / 'm.json')
+    for data in f'pack:{tmp_path}/x.pack', f'cifar10:{tmp_path}', f'folder:{tmp_path}/folder', f'imagenet_lt16:{tmp_path}':
         with pytest.raises(InputError): load_split(data)
+    with pytest.raises(InputError): load_marks(tmp_path / 'm.json')
     assert not trace.exists()
+    pickle.loads((tmp_path / 'm.json').read_bytes())    # what is planted would have left one
+    assert trace.exists()
 
 
 @pytest.mark.slow
@@ -546,7 +653,6 @@ def test_draws_of_a_split_that_has_none_are_refused(tmp_path):
 
 @pytest.mark.parametrize('drawn', [['seed', 'per_class', 'sampler', 'steps', 'guidance', 'generator_sha256'], 3, None])
 def test_marks_of_another_shape_are_refused(tmp_path, drawn):
-    from ltnb.marks import load_marks
     (tmp_path / 'm.json').write_text(json.dumps(dict(schema=1, marks=[dict(generator='cbdm', drawn=drawn, keep=[], drop=[1])])))
     with pytest.raises(InputError, match='no file of marks'): load_marks(tmp_path / 'm.json')
 
