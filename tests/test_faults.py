@@ -88,8 +88,10 @@ def test_nothing_to_do_is_said_only_of_what_is_whole(whole, bars, tmp_path):
     go()
     assert 'nothing to do' in said.pop()
     empty(out / 'report.html')
-    go()
+    again = go()['seconds']
     assert not any('nothing to do' in line for line in said) and (out / 'report.html').stat().st_size > 1000
+    before = whole[0]['seconds']    # those of both lives
+    assert set(again) == set(before) and all(again[k] >= before[k] > 0 for k in before) and again['all'] > before['all'] > before['generator']
 
 
 def test_a_flipped_bit_of_any_byte_is_seen(tmp_path):
@@ -199,16 +201,16 @@ def test_a_study_writes_through_no_link(tmp_path, name):
 
 def test_what_killed_writes_left_is_swept_up_and_files_are_as_readable_as_others(tmp_path):
     with run_folder(tmp_path, {}): pass
-    left = [tmp_path / 'samples/.x.safetensors.abcdefgh', tmp_path / '.results.json.abcdefgh', tmp_path / 'draws/1/rows/.y.json.abcdefgh']
-    mine = [tmp_path / '.venv.disabled', tmp_path / 'sub/.data.20240101']
+    left = [tmp_path / f'{name}.abcdefgh.ltnb-writes' for name in ('samples/.x.safetensors', '.results.json', 'draws/1/rows/.y.json')]
+    mine = [tmp_path / name for name in ('.venv.disabled', 'sub/.data.20240101', 'samples/.x.safetensors.20240101', '.x.pack.20240101')]
     for p in (*left, *mine): p.mkdir(parents=True)
     with atomic(tmp_path / 'samples/z') as being_written:       # by one who lives
         being_written.touch()
         with run_folder(tmp_path, {}): pass
         assert not any(p.exists() for p in left) and all(p.exists() for p in (being_written.parent, *mine))
-    (tmp_path / '.x.pack.abcdefgh').mkdir()
+    (tmp_path / '.x.pack.abcdefgh.ltnb-writes').mkdir()
     with atomic(tmp_path / 'x.pack') as tmp: tmp.touch()        # beside files of others
-    assert not (tmp_path / '.x.pack.abcdefgh').exists() and all(p.exists() for p in mine)
+    assert not (tmp_path / '.x.pack.abcdefgh.ltnb-writes').exists() and all(p.exists() for p in mine)
     save_tensors(tmp_path / 'x', dict(a=torch.ones(1)))
     (tmp_path / 'plain').touch()
     assert stat.S_IMODE((tmp_path / 'x').stat().st_mode) == stat.S_IMODE((tmp_path / 'plain').stat().st_mode)
@@ -598,6 +600,15 @@ def test_a_run_that_goes_on_with_other_threads_says_so_and_counts_the_seconds_of
     assert third.seconds['trained'] == 12 and [w['threads'] for w in third.ways] == [1, 2]
     said, = caplog.messages
     assert 'threads 1, processes 1 and goes on with' in said and 'differ in their last digits' in said and '\n' not in said
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"seconds": 3}', '{"seconds": {"all": "long"}}', '{"ways": [3]}'])
+def test_a_damaged_note_of_former_lives_is_moved_aside(tmp_path, text, caplog):
+    from ltnb.folder import Lives
+    (tmp_path / 'lives.json').write_text(text)
+    Lives(tmp_path, dict(threads=1)).add('trained', 5.)
+    assert 'moved to lives.json.damaged' in caplog.text and (tmp_path / 'lives.json.damaged').read_text() == text
+    assert Lives(tmp_path, dict(threads=1)).seconds['trained'] == 5
 
 
 def test_a_job_that_is_left_alone_computes_with_the_threads_of_a_worker():
