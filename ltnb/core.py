@@ -57,6 +57,7 @@ def warn(line:str):
 
 TEMPORARY = '.ltnb-writes'  # how the names of temporary folders end
 
+# %% ../nbs/00_core.ipynb #8f2bcef2
 @contextmanager
 def atomic(path:str|Path): # the file or folder to make; a file that is there is replaced, a folder must not be there
     "A temporary path to write to, moved to `path` when the block ends well, deleted when it does not."
