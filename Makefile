@@ -24,7 +24,7 @@ help:
 	@echo 'make record   what is behind the figures with spread: three draws of the long tail (hours; by parts: make record-study, record-filters …)'
 	@echo 'make bench    what is fast, by how much, and against what, on this machine (under ten minutes on two cores)'
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
-	@echo 'make faults   kill -9 at random moments, 50 times each of four commands; the table is tests/faults/kills.md (an hour and a half)'
+	@echo 'make faults   processes killed at random moments, 40 times each of five commands; goes on where it was (an hour); the table is tests/faults/kills.md'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
 	@echo 'make clean    delete .venv (runs/ stays)'
 

@@ -185,17 +185,22 @@ def _experiment(a):
 # %% ../nbs/90_cli.ipynb #ab12dfe1
 def main(argv:list=None):
     "The command `ltnb`: exit status 2 and one line for bad input, 1 when training cannot go on, 130 when interrupted."
+    parent = os.getppid()   # it may be another once torch is imported
     a = parser().parse_args(argv)
     signals = _end_by_signal()
     try:
-        from ltnb.compute import disband
+        from ltnb.compute import disband, end_with, is_of_the_team
         from ltnb.core import InputError, TrainingError
+        end_with(parent)
     except KeyboardInterrupt: sys.exit(128 + (signals or [signal.SIGINT])[0])
     try:
         dict(study=_study, experiment=_experiment, data=_data)[a.command](a)
         disband()
     except InputError as e: _stop(e, 2)
     except TrainingError as e: _stop(e, 1)
+    except RuntimeError as e:
+        if not is_of_the_team(e): raise
+        _stop(e, 1, 'another process of the team died (killed, or out of memory?); what was finished is kept, the same command goes on')
     except OSError as e:
         _stop(e, 2, f'{e.filename or ""}: {e.strerror or e}'.lstrip(': ')
               + '; nothing that was finished is lost, the same command goes on')

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from .between import FILTERS
-from .compute import machine, on_main, versions
+from .compute import machine, on_main, versions, way_of_computing
 from .core import InputError, save_json
 from .data import Split, tail_classes
 from .diffusion import sample, samples_about, with_sampler
-from .folder import run_folder
+from .folder import Lives, run_folder
 from .making import make
 from .metrics import METRICS, class_figures, mean_of, spread
 from .rebalancing import METHODS
@@ -183,12 +183,12 @@ def _rows(runs, table, made, seeds): # made: a dict for each run
             for what, learners in table.items() for learner in learners]
 
 # %% ../nbs/70_experiments.ipynb #59bf9972
-def _measure(name, runs, seeds, workers, say): # what the result of an experiment has of its own
+def _measure(name, runs, seeds, workers, say, on_done): # what the result of an experiment has of its own
     split, settings = runs[0].split, runs[0].settings
     table = _possible(EXPERIMENTS[name](Draw(sampling_steps=settings.sampling.steps)), split)
     for what in table: runs[0].split_of(getattr(what, 'recipe', what) or Recipe())   # a split that cannot be is said now
     say(f'{name}: {sum(map(len, table.values()))} rows, {len(runs)} draws, {len(seeds)} seeds of the generators in each')
-    made = [make(run, _wanted(table, seeds), workers, f'{name}, draw {run.split.subset}') for run in runs]
+    made = [make(run, _wanted(table, seeds), workers, f'{name}, draw {run.split.subset}', on_done) for run in runs]
     result = dict(rows=_rows(runs, table, made, seeds))
     if name == 'samplers':
         pipe = runs[0].generator('ddpm', seeds[0])
@@ -241,7 +241,7 @@ def _compared_row(runs, seeds, method, chosen, curve, made):
                              an_image=sum(a['seconds'] / a['count'] for a in abouts) / len(abouts)))
 
 # %% ../nbs/70_experiments.ipynb #fdc7629e
-def _compare(runs, seeds, workers, say): # what the result of `after` has of its own
+def _compare(runs, seeds, workers, say, on_done): # what the result of `after` has of its own
     if not runs[0].split.groups['few']: raise InputError('the comparison is about few-shot classes, and this split has none')
     each = [(run, s) for run in runs for s in seeds]
     tried = lambda run, r, s: (Run.drawn_figures, r.trained, s, run.draw(r), CHOSEN_ON)
@@ -249,7 +249,7 @@ def _compare(runs, seeds, workers, say): # what the result of `after` has of its
     few = {}    # (draw, seed, recipe) -> figures of few-shot classes on left-out images
     for run in runs:
         wanted = {(s, r): tried(run, r, s) for s in seeds for ways in COMPARED.values() for r in ways}
-        made = make(run, wanted.values(), workers, f'after: ways to draw, draw {run.split.subset}')
+        made = make(run, wanted.values(), workers, f'after: ways to draw, draw {run.split.subset}', on_done)
         few |= {(run.split.subset, *key): made[part]['figures']['few'] for key, part in wanted.items()}
     over = lambda r: [few[run.split.subset, s, r] for run, s in each]
     score = lambda r: sum(map(harmonic, over(r))) / len(each)
@@ -261,7 +261,7 @@ def _compare(runs, seeds, workers, say): # what the result of `after` has of its
         for r in chosen.values():
             for s in seeds:
                 yield from ((Run.figures, r, s), *((Run.tested, TrainingSet(r, 'neighbours'), Learner(m), s, s) for m in ('ce', 'sau')))
-    made = [make(run, [*wanted(), *tests], workers, f'after: classifiers, draw {run.split.subset}') for run in runs]
+    made = [make(run, [*wanted(), *tests], workers, f'after: classifiers, draw {run.split.subset}', on_done) for run in runs]
     rows = [_compared_row(runs, seeds, m, r, [dict(asdict(w), score=score(w), few=over(w)) for w in COMPARED[m]], made)
             for m, r in chosen.items()]
     without = {name: tested_figures(runs[0].split, Learner(), [[[of[part]]] for of in made])
@@ -292,10 +292,11 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
     identity = json.loads(json.dumps(dict(kind='experiments', data=split.sha256, settings=asdict(settings))))
     with run_folder(out, identity) as out:
         runs = draws_of(splits, out, settings)
-        start, of = time.perf_counter(), (runs, list(seeds), workers, say)
+        lives = on_main(Lives, out, way_of_computing(workers))
+        of = (runs, list(seeds), workers, say, lambda part, took: lives.add(name))
         measured = _compare(*of) if name == 'after' else _measure(name, *of)
         result = dict(schema=1, experiment=name, data=split.name, split_sha256=split.sha256, draws=list(draws),
                       settings=asdict(settings), seeds=list(seeds), versions=versions(), machine=machine(),
-                      seconds=round(time.perf_counter() - start), **measured)
+                      computed=lives.ways, seconds=round(lives.seconds.get(name, 0)), **measured)
         on_main(save_json, out/'experiments'/f'{name}.json', result)
         return result

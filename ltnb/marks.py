@@ -7,14 +7,45 @@ __all__ = ['DRAWN', 'save_marks', 'load_marks', 'is_of', 'marks_for', 'reasons_f
 
 # %% ../nbs/44_marks.ipynb #d86c04d7
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
-from .core import InputError, load_json, save_json
+from .core import InputError, checked, load_json, save_json
 
 # %% ../nbs/44_marks.ipynb #0f193b3a
-DRAWN = ('seed', 'per_class', 'sampler', 'steps', 'guidance', 'policy', 'generator_sha256')  # what a sample's number means
+class _Drawn(BaseModel): # what a sample's number means
+    model_config = ConfigDict(extra='forbid', allow_inf_nan=False)
+    seed: int
+    per_class: int
+    sampler: str
+    steps: int
+    guidance: float
+    policy: str | None = None
+    generator_sha256: str
 
+class _Mark(BaseModel):
+    generator: str
+    drawn: _Drawn
+    keep: list[NonNegativeInt]
+    drop: list[NonNegativeInt]
+    reasons: dict[NonNegativeInt, str] = {}
+
+    @model_validator(mode='after')
+    def _one_mark_each(self):
+        if both := set(self.keep) & set(self.drop): raise ValueError(f'sample {min(both)} is both kept and dropped')
+        if others := set(self.reasons) - set(self.keep) - set(self.drop): raise ValueError(f'sample {min(others)} has a reason and no mark')
+        return self
+
+class _Marks(BaseModel):
+    version: Literal[1] = Field(alias='schema')
+    marks: list[_Mark]
+
+# %% ../nbs/44_marks.ipynb #66adfb3f
+DRAWN = tuple(_Drawn.model_fields)
+
+# %% ../nbs/44_marks.ipynb #53e8343d
 def save_marks(path:str|Path,
                marks:dict,  # name -> (how the samples were drawn, as `draw_samples` notes it; (N,) 1 keep, -1 drop, or 0)
                reasons=None # name -> {number of a sample: why it was marked}
@@ -27,25 +58,16 @@ def save_marks(path:str|Path,
                                                  'samples: browse the folder of a study')
         entries.append(dict(generator=name, drawn={k: about.get(k) for k in DRAWN},
                             keep=(m > 0).nonzero()[:, 0].tolist(), drop=(m < 0).nonzero()[:, 0].tolist(),
-                            reasons={str(i): r for i, r in sorted((reasons or {}).get(name, {}).items()) if m[i] and r}))
+                            reasons={i: r for i, r in sorted((reasons or {}).get(name, {}).items()) if m[i] and r}))
     save_json(path, dict(schema=1, marks=entries))
 
 # %% ../nbs/44_marks.ipynb #b7c15b31
-def _are_reasons(reasons, marked): # of samples that are marked, as text
-    return isinstance(reasons, dict) and all(i in map(str, marked) and isinstance(r, str) for i, r in reasons.items())
-
 def load_marks(path:str|Path) -> list: # of dicts: generator, drawn, keep, drop, reasons
     "What `save_marks` wrote; an `InputError` if the file is missing or not one of ours."
     if not Path(path).is_file():
         raise InputError(f'{path} is missing or no file: it should be one that save_marks wrote')
-    numbers_from_0 = lambda numbers: all(type(i) is int and i >= 0 for i in numbers)
-    try:
-        entries = load_json(path)['marks']
-        fine = all(set(e) >= {'generator'} and isinstance(e['drawn'], dict) and set(DRAWN) - {'policy'} <= set(e['drawn']) <= set(DRAWN) and numbers_from_0(e['keep']) and numbers_from_0(e['drop'])
-                   and not set(e['keep']) & set(e['drop']) and _are_reasons(e.setdefault('reasons', {}), {*e['keep'], *e['drop']}) for e in entries)
-    except (KeyError, TypeError, AttributeError): fine = False
-    if not fine: raise InputError(f'{path} is no file of marks as save_marks writes it')
-    return entries
+    marks = checked(_Marks, load_json(path), path, 'file of marks as save_marks writes it').marks
+    return [m.model_dump() for m in marks]
 
 # %% ../nbs/44_marks.ipynb #06f5ef5c
 def is_of(entry:dict, about:dict) -> bool:
@@ -67,4 +89,4 @@ def marks_for(entries:list, # as `load_marks` gives them
 
 def reasons_for(entries:list, about:dict) -> dict: # as `marks_for`; number of a sample -> why it was marked
     "The reasons that were given for the marks of these samples."
-    return {int(i): r for e in entries if is_of(e, about) for i, r in e['reasons'].items()}
+    return {i: r for e in entries if is_of(e, about) for i, r in e['reasons'].items()}

@@ -233,9 +233,9 @@ def _published(results): # of the rungs of the ladder: how many there are, and w
 def report(results:dict) -> str: # a whole HTML page
     "The study's report, made from `results` and nothing else."
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    results = dict(draws=['ldam']) | results    # older ones have but one
+    results = dict(draws=['ldam'], computed=[]) | results   # older ones have but one
     settings, features = results['settings'], results['settings']['metrics']['features']
-    made_with = settings | {k: results[k] for k in ('draws', 'seeds', 'generator_seeds', 'versions', 'machine', 'seconds')}
+    made_with = settings | {k: results[k] for k in ('draws', 'seeds', 'generator_seeds', 'versions', 'machine', 'computed', 'seconds')}
     tables = dict(rare=generator_table(results), all=generator_table(results, 'overall'), filters=filter_table(results),
                   accuracy=accuracy_table(results), gain=gain_table(results))
     pages = Environment(loader=PackageLoader('ltnb', ''), autoescape=True, undefined=StrictUndefined,

@@ -8,14 +8,16 @@ __all__ = ['FASHION', 'TORCHVISION', 'SIDE', 'SOURCES', 'EMBEDDED', 'USUAL', 'di
 
 # %% ../nbs/02_sources.ipynb #9328b8d5
 import io
+from typing import Annotated, Literal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
-from .core import InputError, load_tensors, progress, save_tensors, warn
+from .core import InputError, checked, load_tensors, progress, save_tensors, warn
 from .data import SUBSETS, ImageSet, Split, long_tail_counts, thin_out
 
 # %% ../nbs/02_sources.ipynb #ef1087dd
@@ -226,6 +228,30 @@ def pack(split:Split,
                  subset=split.subset, **{f'{name}_sha256': _sha256(parts.get(name)) for name in ('full', 'spare')})
     return Path(path).stat().st_size
 
+# %% ../nbs/02_sources.ipynb #dad398be
+_Count, _Side = Annotated[int, Field(ge=1, le=10**9)], Annotated[int, Field(ge=1, le=2**16)]
+_Shape = tuple[_Count, Literal[1, 3], _Side, _Side]
+
+class _Shapes(BaseModel): # of the images of each part, (N, C, H, W)
+    model_config = ConfigDict(extra='forbid')
+    train: _Shape
+    test: _Shape
+    full: _Shape = None
+    spare: _Shape = None
+
+class _Header(BaseModel): # of a pack
+    model_config = ConfigDict(allow_inf_nan=False)
+    kind: Literal['ltnb split']
+    name: str
+    class_names: list[str] = Field(min_length=1)
+    shapes: _Shapes
+    profile: str | None
+    imbalance_factor: float | None
+    subset: Literal[tuple(SUBSETS)] | int = 'ldam'
+    sha256: str
+    full_sha256: str | None
+    spare_sha256: str | None = None
+
 # %% ../nbs/02_sources.ipynb #4a619146
 def from_pack(path:str|Path) -> Split:
     "The split that `pack` wrote."
@@ -235,22 +261,16 @@ def from_pack(path:str|Path) -> Split:
     try: tensors, about = load_tensors(path)
     except InputError:
         raise InputError(f'{path} is damaged, or not written by `ltnb data pack`: pack the split again') from None
-    if about.get('kind') != 'ltnb split':
-        raise InputError(f'{path} holds no split: it should be what `ltnb data pack` wrote')
+    h = checked(_Header, about, path, 'pack as `ltnb data pack` writes it')
     def part(name):
+        if not (shape := getattr(h.shapes, name)): return None
         files = [tensors[k] for k in sorted(tensors) if k.startswith(f'{name}.') and k != f'{name}.labels']
-        return ImageSet(_from_mosaics(files, about['shapes'][name]), tensors[f'{name}.labels'])
+        return ImageSet(_from_mosaics(files, shape), tensors[f'{name}.labels'])
     try:
-        split = Split(about['name'], part('train'), part('test'), about['class_names'],
-                      part('full') if 'full' in about['shapes'] else None, about['profile'], about['imbalance_factor'],
-                      None, about.get('subset', 'ldam'), part('spare') if 'spare' in about['shapes'] else None)
-        whole = ((split.sha256, _sha256(split.full), _sha256(split.spare))
-                 == (about['sha256'], about['full_sha256'], about.get('spare_sha256')))
-        whole &= (split.subset in SUBSETS or type(split.subset) is int) and (isinstance(split.class_names, list) and all(isinstance(n, str) for n in (split.name, *split.class_names))
-                  and split.image_shape[0] in (1, 3)
-                  and all(0 <= s.labels.min() and s.labels.max() < split.num_classes for s in (split.train, split.test)))
-    except (OSError, ArithmeticError, AttributeError, IndexError, LookupError, RuntimeError, TypeError, ValueError,
-            Image.DecompressionBombError): whole = False
+        split = Split(h.name, part('train'), part('test'), h.class_names, part('full'), h.profile, h.imbalance_factor, None, h.subset, part('spare'))
+        whole = (split.sha256, _sha256(split.full), _sha256(split.spare)) == (h.sha256, h.full_sha256, h.spare_sha256)
+        whole &= all(0 <= s.labels.min() and s.labels.max() < split.num_classes for s in (split.train, split.test))
+    except (OSError, LookupError, RuntimeError, ValueError, Image.DecompressionBombError): whole = False
     if not whole: raise InputError(f'{path} is damaged: its images are not those that were packed; pack it again')
     return split
 

@@ -6,7 +6,7 @@
 __all__ = ['study_rows', 'study_generators', 'study_parts', 'filter_results', 'how_drawn', 'run_study', 'generator_figures']
 
 # %% ../nbs/73_study.ipynb #05deabf9
-import json, shutil, time
+import json, shutil
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from . import __version__
-from .compute import machine, on_main, versions
+from .compute import machine, on_main, versions, way_of_computing
 from .core import InputError, load_json, save_json, save_text
 from .data import tail_classes
 from .diffusion import samples_about
 from .filtering import KINDS
-from .folder import is_whole, run_folder, save_manifest
+from .folder import Lives, is_whole, run_folder, save_manifest
 from .forecast import forecast, forecast_text
 from .marks import is_of, load_marks
 from .report import report
@@ -145,11 +145,12 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
             ahead = forecast(runs[0], parts.values())
             say(forecast_text(ahead, len(runs)))
             _check_room(out, len(runs) * ahead['disk'])
-        start, seconds, trained = time.perf_counter(), {}, set()
+        trained = set()
         workers = workers or (1 if preset == 'tiny' else None)  # a worker takes longer to start than anything `tiny`
+        lives = on_main(Lives, out, way_of_computing(workers))
         def on_done(run, part, took):
             f, *key = part
-            seconds[f.__name__] = seconds.get(f.__name__, 0) + took
+            lives.add(f.__name__, took)
             if f is Run.generator and (run, part) not in trained: say(f'{run.samples_file(*key).stem}: trained')
             trained.add((run, part))
         if runs[0].marks: _check_marks(runs[0], generators, generator_seeds, workers, partial(on_done, runs[0]))
@@ -160,8 +161,8 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
             done = make(run, parts.values(), workers, 'study', partial(on_done, run))
             made.append({name: done[part] for name, part in parts.items()})
         def finish(): # by one process of a team
-            results = _results(runs, made, seeds, generator_seeds, rows, generators,
-                               dict(seconds, all=time.perf_counter() - start)) | shown
+            lives.add()
+            results = _results(runs, made, seeds, generator_seeds, rows, generators, lives) | shown
             save_json(out/'results.json', results)
             save_text(out/'report.html', report(results))
             save_manifest(out)
@@ -184,7 +185,7 @@ def generator_figures(runs:list # `class_figures` of each draw and generator see
         intervals=runs[0].get('intervals'))    # 95 % bootstrap intervals over images, first seed
 
 # %% ../nbs/73_study.ipynb #c4aa6aa0
-def _results(runs, made, seeds, generator_seeds, rows, generators, seconds): # made: a dict as `study_parts` names it, each draw
+def _results(runs, made, seeds, generator_seeds, rows, generators, lives): # made: a dict as `study_parts` names it, each draw
     run, split = runs[0], runs[0].split
     tested = {row: [[[m[row, g, s] for s in seeds] for g in (generator_seeds if CLASSIFIERS[row][0].recipe else [None])]
                     for m in made] for row in rows}
@@ -195,7 +196,7 @@ def _results(runs, made, seeds, generator_seeds, rows, generators, seconds): # m
                      imbalance_factor=split.imbalance_factor, profile=split.profile, train_counts=split.counts,
                      test_counts=split.test.counts(split.num_classes), split_sha256=split.sha256),
         settings=asdict(run.settings), seeds=seeds, generator_seeds=generator_seeds, versions=versions(),
-        machine=machine(), seconds={k: round(v, 2) for k, v in seconds.items()},
+        machine=machine(), computed=lives.ways, seconds={k: round(v, 2) for k, v in lives.seconds.items()},
         generators={name: generator_figures([m['figures', name, g] for m in made for g in generator_seeds])
                     | _training(runs, name, generator_seeds) for name in generators},
         filters={f'{name}+{key}': dict(generator=name, **made[0]['filter', name, key])     # of the first draw

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .compute import is_main, keep_memory, on_main
+from .compute import is_main, keep_memory, of_all, on_main, team
 from .core import Damaged, InputError, TrainingError, TrainingStopped, fingerprint, load_tensors, progress, save_tensors, set_aside
 
 # %% ../nbs/04_training.ipynb #0a057def
@@ -89,6 +89,9 @@ class Watch:
     def __call__(self, i, losses): pass         # after step i, with all losses so far; `TrainingStopped` ends the training
 
 # %% ../nbs/04_training.ipynb #a2f5f9d9
+def _finite(x): return not x.is_floating_point() or bool(x.isfinite().all())
+
+# %% ../nbs/04_training.ipynb #707ac5e3
 class _Checkpoints:
     "A training's states, written in the background, one at a time; each but the last is replaced."
     def __init__(self, path, parts, about):
@@ -115,7 +118,8 @@ class _Checkpoints:
         self.wait()         # what went wrong with the one before is said here
         state = {k: v for name, part in self.parts.items() for k, v in _flatten(part.state_dict(), f'{name}:')}
         copy = {k: v.detach().to('cpu', copy=True) for k, v in dict(state, losses=losses).items()}
-        self.check(copy, done)
+        if team().num_processes == 1: self.check(copy, done)
+        elif not all(map(_finite, copy.values())): return       # seen by all at the next look or at the end, at the same step
         def write():
             save_tensors(self.path, copy, about=self.about, done=done, seconds=seconds)
             self.last = f'{self.path} (step {done})'
@@ -123,7 +127,7 @@ class _Checkpoints:
 
     def check(self, tensors, done): # a `TrainingError` if one of them is not finite, which no loss has shown yet
         for k, v in tensors.items():
-            if v.is_floating_point() and not v.isfinite().all():
+            if not _finite(v):
                 raise TrainingError(f'after step {done - 1} {k} is not finite; last good checkpoint: {self.last}')
 
     def wait(self):
@@ -176,6 +180,7 @@ def train(step,                     # step(i) takes optimisation step number i a
     except TrainingStopped:
         saves.wait()
         raise
+    except TrainingError as e: raise of_all(e) if team().num_processes > 1 else e
     finally: saves.close()
     return losses.cpu(), taken()
 

@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_folder
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from ltnb.cli import main
 from ltnb.core import Damaged, InputError, TrainingError, atomic, clean, load_tensors, save_tensors, set_aside
 from ltnb.folder import is_whole, run_folder
+from ltnb.marks import load_marks, marks_for
 from ltnb.report import report
 from ltnb.sources import load_split, pack
 from ltnb.study import run_study
@@ -85,8 +88,10 @@ def test_nothing_to_do_is_said_only_of_what_is_whole(whole, bars, tmp_path):
     go()
     assert 'nothing to do' in said.pop()
     empty(out / 'report.html')
-    go()
+    again = go()['seconds']
     assert not any('nothing to do' in line for line in said) and (out / 'report.html').stat().st_size > 1000
+    before = whole[0]['seconds']    # those of both lives
+    assert set(again) == set(before) and all(again[k] >= before[k] > 0 for k in before) and again['all'] > before['all'] > before['generator']
 
 
 def test_a_flipped_bit_of_any_byte_is_seen(tmp_path):
@@ -196,12 +201,16 @@ def test_a_study_writes_through_no_link(tmp_path, name):
 
 def test_what_killed_writes_left_is_swept_up_and_files_are_as_readable_as_others(tmp_path):
     with run_folder(tmp_path, {}): pass
-    old, new = tmp_path / 'samples/.x.safetensors.abcdefgh', tmp_path / 'samples/.y.safetensors.abcdefgh'
-    mine = [tmp_path / '.venv.disabled', tmp_path / 'sub/.data.20240101']
-    for p in (old, new, *mine): p.mkdir(parents=True)
-    for p in (old, *mine): os.utime(p, (0, 0))
-    with run_folder(tmp_path, {}): pass
-    assert not old.exists() and new.exists() and all(p.exists() for p in mine)
+    left = [tmp_path / f'{name}.abcdefgh.ltnb-writes' for name in ('samples/.x.safetensors', '.results.json', 'draws/1/rows/.y.json')]
+    mine = [tmp_path / name for name in ('.venv.disabled', 'sub/.data.20240101', 'samples/.x.safetensors.20240101', '.x.pack.20240101')]
+    for p in (*left, *mine): p.mkdir(parents=True)
+    with atomic(tmp_path / 'samples/z') as being_written:       # by one who lives
+        being_written.touch()
+        with run_folder(tmp_path, {}): pass
+        assert not any(p.exists() for p in left) and all(p.exists() for p in (being_written.parent, *mine))
+    (tmp_path / '.x.pack.abcdefgh.ltnb-writes').mkdir()
+    with atomic(tmp_path / 'x.pack') as tmp: tmp.touch()        # beside files of others
+    assert not (tmp_path / '.x.pack.abcdefgh.ltnb-writes').exists() and all(p.exists() for p in mine)
     save_tensors(tmp_path / 'x', dict(a=torch.ones(1)))
     (tmp_path / 'plain').touch()
     assert stat.S_IMODE((tmp_path / 'x').stat().st_mode) == stat.S_IMODE((tmp_path / 'plain').stat().st_mode)
@@ -350,8 +359,101 @@ def repacked(path, change):
     lambda t, a: a.update(subset='../../../outside'), lambda t, a: a.update(subset=None),
     lambda t, a: t.update({'train.0000': torch.zeros(9, dtype=torch.uint8)}), lambda t, a: t.pop('train.labels')])
 def test_a_pack_of_another_shape_is_refused_in_one_line(tmp_path, change):
-    with pytest.raises(InputError, match='damaged|no training image') as e: load_split(repacked(tmp_path / 'x.pack', change))
+    where = r'x.pack is (damaged: its images|no pack as `ltnb data pack` writes it \((class_names|shapes|name|profile|subset))'
+    with pytest.raises(InputError, match=where) as e: load_split(repacked(tmp_path / 'x.pack', change))
     assert '\n' not in str(e.value)
+
+
+# ---- formats, whatever is in them
+
+MANY = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-2**70, 2**70), st.floats(), st.text(max_size=8))
+JSON = st.recursive(SCALARS, lambda x: st.one_of(st.lists(x, max_size=4), st.dictionaries(st.text(max_size=8), x, max_size=4)), max_leaves=8)
+
+
+def in_one_line(read, *args):
+    "What was read, or None where it was refused in one line; any other error is one of the test."
+    try: return read(*args)
+    except InputError as e: assert '\n' not in clean(str(e)) and len(str(e)) < 1000
+
+
+def changed(draw, x):
+    "JSON in which one thing, at any depth, is another, is missing or is there as well."
+    if isinstance(x, dict) and x and draw(st.booleans()):
+        key = draw(st.sampled_from(sorted(x)))
+        return {**x, key: changed(draw, x[key])}
+    if isinstance(x, list) and x and draw(st.booleans()):
+        i = draw(st.integers(0, len(x) - 1))
+        return [*x[:i], changed(draw, x[i]), *x[i+1:]]
+    if isinstance(x, dict) and x and draw(st.booleans()): return {k: v for k, v in x.items() if k != draw(st.sampled_from(sorted(x)))}
+    return draw(JSON)
+
+
+@pytest.fixture(scope='module')
+def small_pack(tmp_path_factory):
+    path = tmp_path_factory.mktemp('packs') / 'x.pack'
+    pack(load_split(two_classes(path.parent)), path)
+    return path, *load_tensors(path)
+
+
+@MANY
+@given(data=st.data())
+def test_any_header_of_a_pack_is_read_or_refused_in_one_line(small_pack, data):
+    path, tensors, about = small_pack
+    other = path.with_name('other.pack')
+    header = changed(data.draw, about)
+    save_tensors(other, tensors, **(header if isinstance(header, dict) else dict(kind=header)))
+    split = in_one_line(load_split, f'pack:{other}')
+    if split: assert split.train.sha256 == load_split(f'pack:{path}').train.sha256 and all(isinstance(n, str) for n in (split.name, *split.class_names))
+
+
+@MANY
+@given(at=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255), rest=st.floats(0, 1))
+def test_any_byte_of_a_pack_may_be_another_and_any_part_of_it_missing(small_pack, at, bits, rest):
+    path, *_ = small_pack
+    data = bytearray(path.read_bytes())
+    data[int(at * len(data))] ^= bits
+    other = path.with_name('other.pack')
+    for content in bytes(data), path.read_bytes()[:int(rest * len(data))]:
+        other.write_bytes(content)
+        split = in_one_line(load_split, f'pack:{other}')
+        if split: assert split.sha256 == load_split(f'pack:{path}').sha256      # white space of the header, say
+
+
+@MANY
+@given(data=st.data())
+def test_any_marks_are_read_or_refused_in_one_line(tmp_path, data):
+    drawn = dict(seed=0, per_class=2, sampler='ddim', steps=2, guidance=.5, policy=None, generator_sha256='x')
+    whole = dict(schema=1, marks=[dict(generator='cbdm', drawn=drawn, keep=[0, 5], drop=[2])])
+    file = tmp_path / 'm.json'
+    assert load_marks(save_as(file, whole)) == whole['marks']
+    marks = in_one_line(load_marks, save_as(file, changed(data.draw, whole)))
+    for e in marks or []:
+        in_one_line(marks_for, [e], e['drawn'], 6)
+        assert set(e['keep']).isdisjoint(e['drop']) and min([0, *e['keep'], *e['drop']]) == 0
+
+
+def save_as(path, x):
+    path.write_text(json.dumps(x), encoding='utf-8')
+    return path
+
+
+@MANY
+@given(text=st.one_of(st.binary(max_size=60), st.lists(st.tuples(st.sampled_from(['train/a/0.png', 'test/a/0.png', '../x.png', '/', '.', 'a b.png', '']),
+                                                                  st.one_of(st.integers(-2, 3), st.text(max_size=3))), max_size=4)))
+def test_any_list_is_read_or_refused_in_one_line(list_folder, text):
+    if not isinstance(text, bytes): text = '\n'.join(f'{path} {label}' for path, label in text).encode(errors='surrogatepass')
+    (list_folder / 'ImageNet_LT_train.txt').write_bytes(text)
+    split = in_one_line(load_split, f'imagenet_lt16:{list_folder}')
+    if split: assert len(split.train) == len(text.decode('utf-8-sig').splitlines()) and split.num_classes == 2
+
+
+@pytest.fixture(scope='module')
+def list_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp('lists')
+    two_classes(root)
+    (root / 'ImageNet_LT_test.txt').write_text('test/b/0.png 0\ntest/b/1.png 1\n')
+    return root
 
 
 # ---- text from files
@@ -439,14 +541,26 @@ def test_no_pickle_is_read(whole, bars, tmp_path, monkeypatch):
     shutil.copytree(whole[1], out)
     class Evil:
         def __reduce__(self): return os.mkdir, (str(trace),)
-    for name in (*FILES, 'generators/ddpm/unet/diffusion_pytorch_model.bin'):
-        with open(out / name, 'wb') as f: pickle.dump(Evil(), f)
+    def plant(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(Evil()))
+        return path
+    for name in (*FILES, 'lives.json', 'manifest.json', 'generators/ddpm.checkpoint.safetensors', 'generators/ddpm/unet/diffusion_pytorch_model.bin'):
+        plant(out / name)
     results = run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, **QUIET)
     assert figures(results) == figures(whole[0]) and not trace.exists()
-    (tmp_path / 'x.pack').write_bytes(pickle.dumps(Evil()))
-    for data in f'pack:{tmp_path / "x.pack"}',:
+    assert list(out.glob('generators/ddpm.checkpoint.safetensors.damaged'))     # it was looked at
+    from torchvision.datasets import CIFAR10
+    for f, _ in [*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta['filename'], '']]: plant(tmp_path / CIFAR10.base_folder / f)
+    two_classes(tmp_path / 'folder', plant)
+    for part in 'train', 'test': plant(tmp_path / f'ImageNet_LT_{part}.txt')
+    plant(tmp_path / 'x.pack'), plant(tmp_path / 'm.json')
+    for data in f'pack:{tmp_path}/x.pack', f'cifar10:{tmp_path}', f'folder:{tmp_path}/folder', f'imagenet_lt16:{tmp_path}':
         with pytest.raises(InputError): load_split(data)
+    with pytest.raises(InputError): load_marks(tmp_path / 'm.json')
     assert not trace.exists()
+    pickle.loads((tmp_path / 'm.json').read_bytes())    # what is planted would have left one
+    assert trace.exists()
 
 
 @pytest.mark.slow
@@ -455,6 +569,66 @@ def test_a_long_name_of_the_folder_for_temporary_files_is_no_matter_for_workers(
     long.mkdir()
     p = subprocess.run(command(tmp_path, bars, '--workers', '2'), env=os.environ | dict(TMPDIR=str(long)), capture_output=True, text=True)
     assert p.returncode == 0, p.stderr
+
+
+def own_mounts(): return bool(shutil.which('unshare')) and subprocess.run(['unshare', '-rm', 'true'], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('fits', [False, True])
+def test_workers_do_with_little_shared_memory(fits):
+    "A megabyte, really mounted, is too little for what is sent: it is sent by value. Were it thought to fit, the command would fail."
+    if not own_mounts(): pytest.skip('no mounts of our own here')
+    send = ('import operator, torch, ltnb.compute as c\n' + 'c._fits = lambda x: True\n'*fits
+            + 'a, b = c.in_parallel(operator.neg, [(torch.ones(1_000_000),), (torch.zeros(1_000_000),)], workers=2)\nprint(a.sum().item(), b.sum().item())')
+    p = subprocess.run(['unshare', '-rm', 'sh', '-c', f'mount -t tmpfs -o size=1m none /dev/shm && exec {shlex.join([sys.executable, "-c", send])}'],
+                       capture_output=True, text=True, timeout=300)
+    assert (p.returncode != 0 and '-1000000' not in p.stdout) if fits else (p.returncode == 0 and p.stdout == '-1000000.0 0.0\n'), p.stderr
+
+
+def test_a_run_that_goes_on_with_other_threads_says_so_and_counts_the_seconds_of_both_lives(tmp_path, caplog):
+    from ltnb.compute import way_of_computing
+    from ltnb.folder import Lives
+    first = Lives(tmp_path, way_of_computing(1))
+    first.add('trained', 5.)
+    assert way_of_computing(3) == dict(way_of_computing(1), threads=1)      # each worker has one
+    Lives(tmp_path, way_of_computing(1)).add('trained', 7.)
+    assert not caplog.messages
+    torch.set_num_threads(2)
+    try: third = Lives(tmp_path, way_of_computing(1))
+    finally: torch.set_num_threads(1)
+    assert third.seconds['trained'] == 12 and [w['threads'] for w in third.ways] == [1, 2]
+    said, = caplog.messages
+    assert 'threads 1, processes 1 and goes on with' in said and 'differ in their last digits' in said and '\n' not in said
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"seconds": 3}', '{"seconds": {"all": "long"}}', '{"ways": [3]}'])
+def test_a_damaged_note_of_former_lives_is_moved_aside(tmp_path, text, caplog):
+    from ltnb.folder import Lives
+    (tmp_path / 'lives.json').write_text(text)
+    Lives(tmp_path, dict(threads=1)).add('trained', 5.)
+    assert 'moved to lives.json.damaged' in caplog.text and (tmp_path / 'lives.json.damaged').read_text() == text
+    assert Lives(tmp_path, dict(threads=1)).seconds['trained'] == 5
+
+
+def test_a_job_that_is_left_alone_computes_with_the_threads_of_a_worker():
+    from ltnb.compute import in_parallel
+    torch.set_num_threads(2)
+    try: assert in_parallel(torch.get_num_threads, [()], workers=3) == [1] and in_parallel(torch.get_num_threads, [()], workers=1) == [2] == [torch.get_num_threads()]
+    finally: torch.set_num_threads(1)
+
+
+def test_the_seconds_of_a_training_are_those_of_all_its_lives(tmp_path):
+    from ltnb.core import TrainingStopped
+    parts, step = optimiser(0., lambda i: 1.)
+    def slow(i):
+        time.sleep(.02)
+        return step(i)
+    def stop(i, losses):
+        if i == 9: raise TrainingStopped
+    with pytest.raises(TrainingStopped): train(slow, 20, parts, tmp_path / 'x.checkpoint', {}, watch=stop)
+    parts, step = optimiser(0., lambda i: 1.)
+    assert train(slow, 20, parts, tmp_path / 'x.checkpoint', {})[1] >= .4
 
 
 def test_a_study_that_the_disk_has_no_room_for_is_refused_before_it_begins(bars, tmp_path, monkeypatch):
@@ -490,7 +664,6 @@ def test_draws_of_a_split_that_has_none_are_refused(tmp_path):
 
 @pytest.mark.parametrize('drawn', [['seed', 'per_class', 'sampler', 'steps', 'guidance', 'generator_sha256'], 3, None])
 def test_marks_of_another_shape_are_refused(tmp_path, drawn):
-    from ltnb.marks import load_marks
     (tmp_path / 'm.json').write_text(json.dumps(dict(schema=1, marks=[dict(generator='cbdm', drawn=drawn, keep=[], drop=[1])])))
     with pytest.raises(InputError, match='no file of marks'): load_marks(tmp_path / 'm.json')
 

@@ -2,8 +2,10 @@
 goes on with another number of them."""
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +44,7 @@ from pathlib import Path
 from ltnb.cbdm import cbdm_for
 from ltnb.cli import main
 from ltnb.compute import alone, disband, gather, in_parallel, on_main, team
-from ltnb.core import InputError, fingerprint, save_json
+from ltnb.core import InputError, TrainingError, fingerprint, save_json
 from ltnb.sources import load_split
 from ltnb.diffusion import sample
 from ltnb.generators import load_generator, train_generator
@@ -54,7 +56,20 @@ split = load_split('digits')
 def train(path, watch=None):
     return train_generator(split, cbdm_for(split), settings(split), path=path, save_every=0, watch=watch)
 
-if what == 'killed':
+calls = []
+def no_numbers(net, batch, generator): # from step 7 on the second process has a gradient of NaN, and a loss that shows nothing
+    value, eps = cbdm_for(split)(net, batch, generator)
+    calls.append(1)
+    if len(calls) > 7 and team().process_index == 1: value.register_hook(lambda g: g * math.nan)
+    return value, eps
+
+if what == 'nan':
+    try: train_generator(split, no_numbers, settings(split), path=out / 'nan', save_every=0)
+    except TrainingError as e:
+        told = gather([str(e), hasattr(e, 'of_all')])
+        on_main(save_json, out / 'told.json', told)
+    disband()
+elif what == 'killed':
     def watch(i, losses):
         if team().process_index == 1 and i == 14: os.kill(os.getpid(), signal.SIGKILL)
     train(out / 'cbdm', watch)
@@ -105,6 +120,15 @@ def test_a_killed_process_ends_the_job_with_its_name(killed):
     assert not (out / 'cbdm').exists() and load_tensors(out / 'cbdm.checkpoint.safetensors')[1]['done'] in range(1, 16)
 
 
+def test_all_processes_learn_of_weights_that_are_not_finite(program, tmp_path):
+    done = launch(program, ROOT / 'tests', 'nan', tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = load_json(tmp_path / 'told.json')
+    assert len(told) == 2 and all(of_all and re.search(r'the loss is nan at step 8 \(learning rate', said) for said, of_all in told), told
+    tensors, about = load_tensors(tmp_path / 'nan.checkpoint.safetensors')
+    assert about['done'] in range(1, 8) and all(x.isfinite().all() for x in tensors.values() if x.is_floating_point())
+
+
 @pytest.fixture(scope='module')
 def together(killed, program, alone):
     "What two processes make, going on from what was left by those of which one was killed."
@@ -113,6 +137,19 @@ def together(killed, program, alone):
     done = launch(program, ROOT / 'tests', 'all', out, alone[2])
     assert done.returncode == 0, done.stderr[-3000:]
     return load_json(out / 'told.json'), out, done
+
+
+def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path):
+    psutil = pytest.importorskip('psutil')
+    p = subprocess.Popen([sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', f'--master-port={free_port()}', '-m', 'ltnb', 'study',
+                          '--data', 'digits', '--preset', 'tiny', '--rows', 'ce,ce+ddpm', '--out', str(tmp_path / 'out')],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / 'out/study.json').exists():
+        assert p.poll() is None
+        time.sleep(.05)
+    children = psutil.Process(p.pid).children(recursive=True)
+    p.kill()
+    assert len(children) == 2 and not psutil.wait_procs(children, timeout=20)[1]
 
 
 def test_two_processes_have_the_losses_of_one(together, alone):

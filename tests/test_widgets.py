@@ -289,7 +289,7 @@ def test_marks_go_to_a_file_and_back(gallery, tmp_path):
     assert load_marks(path) == [dict(generator='a', drawn=drawn, keep=[], drop=[7], reasons={})]
     b.reason = 'a <copy>'
     b.mark('drop')
-    assert load_marks(b.save_marks(path))[0]['reasons'] == {'7': 'a <copy>'}
+    assert load_marks(b.save_marks(path))[0]['reasons'] == {7: 'a <copy>'}
     again = TailBrowser(gallery)
     again.load_marks(path)
     assert torch.equal(again.marks['a'], b.marks['a']) and not again.marks['b'].any()

@@ -1,56 +1,104 @@
-"""Kill -9 at random moments: `make faults`, or `python tests/faults [KILLS]`.
+"""Processes killed at random moments: `make faults`, or `python tests/faults [KILLS [KIND,…]]`.
 
-Each command runs once undisturbed. Then, KILLS times in turn, it is begun anew, one process of its family is killed at a random
-moment, what is left is killed too where it does not end by itself, and the same command is given again until it ends. What it has
-made then must be what the undisturbed one made, byte by byte but for times of day, seconds and how often it was tried."""
+Each command runs once undisturbed. Then, KILLS times, it is begun anew and one process of its family, drawn at random, is
+sent a signal at a random moment: half of the time SIGKILL, else SIGTERM, SIGHUP or SIGINT (that to the whole family, as Ctrl-C
+does). Then the same command is given again. It must end, and what it has made must be what the undisturbed one made, byte by
+byte but for times of day, seconds and how often it was tried.
+
+Each kill is noted as it ends, in runs/faults, and the table is written anew: what was interrupted goes on where it was. Notes of
+other code, or of another machine's libraries, are not counted. Trainings are short and save all the time, so that kills fall
+into all that a command does, and an hour on one core is enough for two hundred."""
 import hashlib
 import json
 import os
 import random
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
-HERE, DATA = Path(__file__).parent, ['--data', 'digits']
-KINDS = dict(
-    study=['study', *DATA, '--preset', 'tiny', '--seeds', '0', '--rows', 'ce,ce+ddpm,sau', '--generators', 'ddpm,cbdm'],
-    workers=['study', *DATA, '--preset', 'tiny', '--seeds', '0', '--rows', 'ce,ce+ddpm,sau', '--generators', 'ddpm,t2h', '--workers', '2'],
-    experiment=['experiment', 'ladder', *DATA, '--preset', 'tiny', '--draws', 'ldam'],
-    pack=['data', 'pack', 'x.pack', *DATA, '--full'])
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+STUDY = ['study', '--data', 'digits', '--preset', 'tiny', '--seeds', '0', '--rows', 'ce,ce+ddpm', '--out', 'out']
+KINDS = dict(study=STUDY, workers=[*STUDY, '--workers', '2'], team=STUDY,
+             experiment=['experiment', 'ladder', '--data', 'digits', '--preset', 'tiny', '--draws', 'ldam', '--out', 'out'],
+             pack=['data', 'pack', 'x.pack', '--data', 'digits', '--full'])
 LONGEST = 600       # seconds; longer is a hang
 SHORT = '''
 import sys
-from ltnb import experiments as e
-from ltnb.specs import Recipe, TrainingSet, Learner
-e.EXPERIMENTS["ladder"] = lambda usual: {TrainingSet(): [Learner()], TrainingSet(Recipe("ddpm")): [Learner(), Learner("sau")]}
-if __name__ == "__main__":
-    from ltnb.cli import main
-    main(sys.argv[1:])
+from dataclasses import replace
+def short():
+    from ltnb import experiments, specs, training
+    from ltnb.specs import Learner, Recipe, TrainingSet
+    def few(usual, **new): return lambda split, size: replace(usual(split, size), **new)
+    specs.generator_settings = few(specs.generator_settings, steps=16)
+    specs.classifier_settings = few(specs.classifier_settings, steps=16)
+    training.train.__defaults__ = None, None, .05, 'training', None     # seconds between checkpoints
+    experiments.CLASSIFIER_SEEDS = 0,
+    experiments.EXPERIMENTS["ladder"] = lambda usual: {TrainingSet(): [Learner()], TrainingSet(Recipe("ddpm")): [Learner(), Learner("sau")]}
+if __name__ != "__main__": short()      # a worker
+else:
+    from ltnb import cli
+    def shortly(command): return lambda a: (short(), command(a))
+    cli._study, cli._experiment = shortly(cli._study), shortly(cli._experiment)
+    cli.main(sys.argv[1:])
 '''
+COUNTS = dict(kills='kills', sigkill='of them -9', same='ended as undisturbed', different='different', failed='failed', hangs='hangs',
+              tracebacks='tracebacks', processes='processes left', shared='shared memory left', temporary='temporary files left')
+BAD = [k for k in COUNTS if k not in ('kills', 'sigkill', 'same')]
 
+
+# ---- one command
 
 def begin(kind, out):
-    where = [] if kind == 'pack' else ['--out', 'out']
+    "The command, begun; what it says goes to a file."
     (out / 'go.py').write_text(SHORT)
-    return subprocess.Popen([sys.executable, 'go.py', *KINDS[kind], *where], cwd=out, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                            env=os.environ | dict(LTNB_PROGRESS='0', OMP_NUM_THREADS='1'))
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    team = ['-m', 'torch.distributed.run', '--nproc-per-node=2', f'--master-port={port}'] if kind == 'team' else []
+    with open(out / 'said', 'w') as said:
+        return subprocess.Popen([sys.executable, *team, 'go.py', *KINDS[kind]], cwd=out, stdout=subprocess.DEVNULL, stderr=said,
+                                env=os.environ | dict(LTNB_PROGRESS='0', OMP_NUM_THREADS='1', TMPDIR=str(out.parent / 'tmp'), ACCELERATE_USE_CPU='1'))
 
 
-def finish(kind, out): # what it said, whether it ended in time and well
-    p = begin(kind, out)
-    try: said = p.communicate(timeout=LONGEST)[1]
-    except subprocess.TimeoutExpired:
-        p.kill()
-        return '', 'hang'
-    return said, 'ended' if p.returncode == 0 else 'failed'
+def family(p):
+    try: return [psutil.Process(p.pid), *psutil.Process(p.pid).children(recursive=True)]
+    except psutil.NoSuchProcess: return []
 
 
-TIMES = {'seconds', 'train_seconds', 'samples_per_second', 'machine', 'losses', 'date'}
+def disturb(p, dice, after): # the signal, those who were there, and who was sent it
+    time.sleep(after)
+    there = family(p)
+    number = dice.choice([signal.SIGKILL]*3 + [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+    for q in there if number == signal.SIGINT else [dice.choice(there)] if there else []:
+        try: q.send_signal(number)
+        except psutil.NoSuchProcess: pass
+    return number, there
+
+
+def end(p, there) -> dict: # of a command: whether it hung, and how many of its processes were left
+    hang = False
+    try: p.wait(LONGEST)
+    except subprocess.TimeoutExpired: hang = True
+    _, alive = psutil.wait_procs(there, timeout=0 if hang else 60)
+    for q in [*alive, *family(p)]:
+        try: q.kill()
+        except psutil.NoSuchProcess: pass
+    p.wait()
+    return dict(hangs=int(hang), processes=0 if hang else len(alive))
+
+
+# ---- what it has made
+
+TIMES = {'seconds', 'train_seconds', 'samples_per_second', 'machine', 'date'}
 
 
 def without_times(x):
@@ -61,12 +109,12 @@ def without_times(x):
 def made(out): # file -> what is in it
     found = {}
     for p in sorted(out.rglob('*')):
-        if not p.is_file() or p.name in ('go.py', '.lock', 'report.html', 'manifest.json') or '.damaged' in str(p): continue
+        if not p.is_file() or p.name in ('go.py', 'said', '.lock', 'report.html', 'manifest.json', 'lives.json'): continue
         name = p.relative_to(out).as_posix()
         if p.suffix == '.json': found[name] = without_times(json.loads(p.read_text()))
         elif p.suffix == '.safetensors': found[name] = tensors(p)
         else: found[name] = hashlib.sha256(p.read_bytes()).hexdigest()
-    return found
+    return json.loads(json.dumps(found))
 
 
 def tensors(path): # the header also holds how many seconds drawing took
@@ -74,65 +122,90 @@ def tensors(path): # the header also holds how many seconds drawing took
     with safe_open(str(path), 'np') as f: return {k: hashlib.sha256(f.get_tensor(k).tobytes()).hexdigest() for k in f.keys()}
 
 
-def family(p):
-    try: return [psutil.Process(p.pid), *psutil.Process(p.pid).children(recursive=True)]
-    except psutil.NoSuchProcess: return []
+def shared(pids): # what processes of these numbers have left in shared memory
+    there = Path('/dev/shm')
+    return [p.name for p in there.iterdir() if {int(n) for n in re.findall(r'\d+', p.name)} & pids] if there.is_dir() else []
 
 
-def kill_once(kind, out, after, dice):
-    "Begin, and kill one process of the family after some seconds; returns what was left alive a minute later."
-    p = begin(kind, out)
-    time.sleep(after)
-    there = family(p)
-    if there:
-        try: dice.choice(there).kill()
-        except psutil.NoSuchProcess: pass
-    try: p.communicate(timeout=60)
-    except subprocess.TimeoutExpired: pass
-    _, alive = psutil.wait_procs(there, timeout=30)
-    for q in alive: q.kill()
-    return len(alive)
+def traceback_of_ours(said): # torchrun has one of its own for each signal
+    return 'Traceback' in said and bool(re.search(r'File ".*/ltnb/\w+\.py"', said))
 
 
-def run(kills, seed=0):
-    dice, rows = random.Random(seed), {}
-    for kind in KINDS:
-        rows[kind] = dict(kills=0, ended_as_undisturbed=0, different=0, failed=0, hangs=0, tracebacks=0, processes_left=0)
+# ---- all of them
+
+def undisturbed(kind, notes):
+    "What the command makes, and how long it takes: once for all."
+    kept = notes / f'{kind}.json'
+    if not kept.exists():
         with tempfile.TemporaryDirectory() as d:
-            whole = Path(d) / 'whole'
-            whole.mkdir()
+            out = Path(d) / 'whole'
+            out.mkdir(), (Path(d) / 'tmp').mkdir()
             start = time.perf_counter()
-            said, end = finish(kind, whole)
-            taken, expected = time.perf_counter() - start, made(whole)
-            assert end == 'ended', f'{kind}, undisturbed: {said}'
-            for i in range(kills):
-                out, row = Path(d) / str(i), rows[kind]
-                out.mkdir()
-                for _ in range(dice.choice((1, 1, 2))): row['processes_left'] += kill_once(kind, out, dice.uniform(.2, 1.) * taken, dice)
-                said, end = finish(kind, out)
-                same = made(out) == expected
-                row['kills'] += 1
-                row['ended_as_undisturbed'] += end == 'ended' and same
-                row['different'] += end == 'ended' and not same
-                row['failed'] += end == 'failed'
-                row['hangs'] += end == 'hang'
-                row['tracebacks'] += 'Traceback' in said
-                print(kind, i, end, 'as undisturbed' if same else [k for k in {*expected, *made(out)} if expected.get(k) != made(out).get(k)][:5], said[-300:], flush=True)
-                shutil.rmtree(out)
-    return rows
+            status = begin(kind, out).wait(LONGEST)
+            taken = time.perf_counter() - start
+            assert status == 0, f'{kind}, undisturbed: {(out / "said").read_text()}'
+            kept.write_text(json.dumps(dict(seconds=taken, made=made(out))))
+    return json.loads(kept.read_text())
+
+
+def once(kind, i, whole) -> dict: # what is noted of one kill
+    dice = random.Random(f'{kind} {i}')
+    with tempfile.TemporaryDirectory() as d:
+        out = Path(d) / 'out'
+        out.mkdir(), (Path(d) / 'tmp').mkdir()
+        p = begin(kind, out)
+        after = dice.uniform(.05, 1) * whole['seconds']
+        number, there = disturb(p, dice, after)
+        note, said = end(p, there), (out / 'said').read_text()
+        midway = sum(q.is_file() for q in out.rglob('*')) - 2
+        p = begin(kind, out)
+        again, resumed = end(p, []), (out / 'said').read_text()
+        found = made(out)
+        differ = [k for k in sorted({*found, *whole['made']}) if found.get(k) != whole['made'].get(k)]
+        ended = p.returncode == 0
+        return dict(kind=kind, i=i, signal=number.name, after=round(after, 2), files_then=midway, kills=1, sigkill=int(number == signal.SIGKILL),
+                    same=int(ended and not differ), different=int(ended and bool(differ)), failed=int(not ended and not again['hangs']),
+                    hangs=note['hangs'] + again['hangs'], processes=note['processes'], shared=len(shared({q.pid for q in there} | {p.pid})),
+                    tracebacks=traceback_of_ours(said) + ('Traceback' in resumed),
+                    temporary=sum(q.name.startswith('.') and q.is_dir() for q in out.rglob('*')),
+                    differ=differ[:5], said=[said[-1500:], resumed[-1500:]])
+
+
+def notes_folder():
+    "Of this code and these libraries."
+    code = [*sorted((ROOT / 'ltnb').rglob('*.py')), Path(__file__)]
+    of = hashlib.sha256(b''.join(p.read_bytes() for p in code))
+    for name in 'torch', 'diffusers', 'numpy': of.update(version(name).encode())
+    path = ROOT / 'runs/faults' / of.hexdigest()[:12]
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def table(notes):
+    rows = {kind: [n for n in notes if n['kind'] == kind] for kind in KINDS}
+    counts = {kind: {k: sum(n[k] for n in of) for k in COUNTS} for kind, of in rows.items()}
+    counts['all'] = {k: sum(c[k] for c in counts.values()) for k in COUNTS}
+    return '\n'.join(['| command | ' + ' | '.join(COUNTS.values()) + ' |', '| --- |' + ' ---: |'*len(COUNTS),
+                      *(f'| {kind} | ' + ' | '.join(map(str, c.values())) + ' |' for kind, c in counts.items())])
 
 
 def main():
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 50
-    rows = run(kills)
-    head = list(next(iter(rows.values())))
-    lines = [f'Kill -9 at random moments, {kills} times each: `python tests/faults {kills}`.', '',
-             '| command | ' + ' | '.join(k.replace('_', ' ') for k in head) + ' |', '| --- |' + ' ---: |'*len(head),
-             *(f'| {kind} | ' + ' | '.join(str(row[k]) for k in head) + ' |' for kind, row in rows.items())]
-    (HERE / 'kills.md').write_text('\n'.join(lines) + '\n')
-    print('\n'.join(lines))
-    bad = sum(row[k] for row in rows.values() for k in ('different', 'failed', 'hangs', 'tracebacks', 'processes_left'))
-    sys.exit(f'{bad} ended badly' if bad else 0)
+    kills, kinds, folder = int([*sys.argv, 40][1]), sys.argv[2].split(',') if len(sys.argv) > 2 else KINDS, notes_folder()
+    file = folder / 'kills.jsonl'
+    notes = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = {(n['kind'], n['i']) for n in notes}
+    for kind, i in [(kind, i) for i in range(kills) for kind in kinds]:     # in turn, so that an interrupted run has some of each
+        if (kind, i) in done: continue
+        note = once(kind, i, undisturbed(kind, folder))
+        notes.append(note)
+        with open(file, 'a') as f: f.write(json.dumps(note) + '\n')
+        (HERE / 'kills.md').write_text(f'# Processes killed at random moments\n\n`python tests/faults {kills}`: what is counted is said at the head of '
+                                       f'`tests/faults/__main__.py`.\n\n{table(notes)}\n')
+        bad = {k: note[k] for k in BAD if note[k]}
+        print(kind, i, note['signal'], f'after {note["after"]} s', 'as undisturbed' if not bad else f'{bad} {note["differ"]} {note["said"]}', flush=True)
+    print(table(notes))
+    bad = sum(n[k] for n in notes for k in BAD)
+    sys.exit(f'{bad} ended badly (see {file})' if bad else 0)
 
 
 if __name__ == '__main__': main()
