@@ -255,7 +255,7 @@ class TailWall(Explorer):
         labels = [f'{split.class_names[c]} · {split.counts[c]}' for c in self.classes] if name == REAL else []
         titles = ['' if i is None else f'{name}, {i}, {split.class_names[c]}' for c, i in zip((c for c in self.classes for _ in range(self.N)), entries)]
         return Page(torch.stack([empty if i is None else images[i] for i in entries]), [None if i is None else '' for i in entries], self.N, name, titles,
-                    rows=labels, zoom=max(1, round(40 / max(split.image_shape[1:]))))
+                    rows=labels, zoom=max(1, round(48 / max(split.image_shape[1:]))))
 
     def select_place(self, name:str, place:int): # -1 for none
         "Select the sample at a place of a generator's grid."
