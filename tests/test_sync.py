@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from readme import readme
 
-from ltnb.report import accuracy_table, generator_table
+from ltnb.report import accuracy_table, claims_table, generator_table
 
 BIN = os.path.dirname(sys.executable)
 HAND_MADE = {'__init__.py', '__main__.py'}      # all other modules are exported from notebooks
@@ -81,14 +81,17 @@ def test_readme_is_made_from_the_index(copy):
     assert (ROOT / 'README.md').read_text() != readme(copy)
 
 
-def test_figures_in_the_readme_are_the_recorded_ones():
-    results, text = json.loads((ROOT / 'nbs/recorded/fashion/study.json').read_text()), (ROOT / 'README.md').read_text()
+def test_figures_in_the_readme_and_in_notebook_72_are_the_recorded_ones():
+    fashion, digits = (json.loads((ROOT / f'nbs/recorded/{name}.json').read_text()) for name in ('fashion/study', 'digits/story'))
+    text, tables = (ROOT / 'README.md').read_text(), (ROOT / 'nbs/72_report.ipynb').read_text()
     def lines(table): return table._repr_markdown_().splitlines()[2:]
-    for table in generator_table(results), accuracy_table(results):
-        for line in lines(table): assert line in text, line
-    results['classifiers']['sau']['few']['mean'] += 1
-    changed = next(line for line in lines(accuracy_table(results)) if line.startswith('| sau |'))
-    assert changed not in text
+    seen = [line for line in lines(claims_table(fashion, digits)) if line in text]
+    assert len(seen) == 8
+    for table in generator_table(fashion), accuracy_table(fashion), generator_table(digits), accuracy_table(digits):
+        for line in lines(table): assert line in tables, line
+    fashion['classifiers']['sau']['few']['mean'] += 1
+    changed = next(line for line in lines(accuracy_table(fashion)) if line.startswith('| sau |'))
+    assert changed not in tables
 
 
 def test_links_in_the_readme_lead_somewhere():
@@ -124,4 +127,4 @@ def test_the_prose_of_the_readme_is_computed_from_the_records(monkeypatch):
         if type(shown).__name__ == 'Markdown':
             assert shown.data.strip() in (ROOT / 'README.md').read_text()
             seen += 1
-    assert seen == 3
+    assert seen == 4
