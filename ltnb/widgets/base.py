@@ -185,9 +185,10 @@ class View:
         return b
 
     def grid(self, select=None,  # a method of the explorer: select(place), -1 for none
+             kind=ImageGrid,     # or another widget with a place that is `selected`
              **messages) -> ImageGrid: # 'mark', 'page' -> method(what the message says); others are ignored
         "An image grid; a place that is opened is selected."
-        g, actions = ImageGrid(), {key: weakref.WeakMethod(m) for key, m in messages.items()}
+        g, actions = kind(), {key: weakref.WeakMethod(m) for key, m in messages.items()}
         if select:
             self.on_change(g, select, trait='selected')
             actions.setdefault('open', weakref.WeakMethod(select))
