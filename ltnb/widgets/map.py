@@ -6,7 +6,7 @@
 __all__ = ['REAL', 'METHODS', 'MOST', 'SYMBOLS', 'MARKERS', 'evenly', 'plane', 'PointMap', 'source_styles', 'Points', 'inside',
            'TailMap']
 
-# %% ../../nbs/58_widgets_map.ipynb #2a6a1c61
+# %% ../../nbs/58_widgets_map.ipynb #e1474f7f
 import html, math, numbers, textwrap
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib.resources import files
 from importlib.util import find_spec
 
-import anywidget, ipywidgets, torch, traitlets
+import anywidget, ipywidgets, numpy as np, torch, traitlets
 from sklearn.decomposition import PCA
 
 from ..core import InputError
@@ -23,7 +23,7 @@ from ..metrics import flat
 from .base import Choice, Explorer, Number, Page, View, draw_page, wrapped_row
 from .gallery import Gallery, class_options, neighbours_page, sample_description
 
-# %% ../../nbs/58_widgets_map.ipynb #96347cad
+# %% ../../nbs/58_widgets_map.ipynb #5abbc20a
 REAL = ('training', 'held out')
 METHODS = ('PCA', 't-SNE') + ('UMAP',)*bool(find_spec('umap'))
 MOST = 1500     # images that t-SNE and UMAP see
@@ -36,16 +36,16 @@ def evenly(sizes:list, # of groups
     while k < max(sizes) and sum(min(n, k + 1) for n in sizes) <= most: k += 1
     return k
 
-# %% ../../nbs/58_widgets_map.ipynb #1365a666
+# %% ../../nbs/58_widgets_map.ipynb #623b08cd
 def plane(method:str,   # of `METHODS`
           parts,        # () -> iterator of (n_i, D) vectors of groups of images, which are not all kept in memory
           real:list     # whether a group is of real images
          ) -> tuple[torch.Tensor, str]: # (sum of n_i, 2) float32, NaN where a vector is not finite; what the axes are
     "Places of images on a plane whose axes are those of the real ones."
-    def finite(f): return f[f.isfinite().all(1)]
-    basis = torch.cat([finite(f) for f, r in zip(parts(), real) if r])
+    basis = torch.cat([f[f.isfinite().all(1)] for f, r in zip(parts(), real) if r])
     solver = 'full' if min(basis.shape) <= 500 else 'auto'
-    pca = PCA(min(2 if method == 'PCA' else 50, *basis.shape), svd_solver=solver, random_state=0).fit(basis.numpy())
+    with np.errstate(invalid='ignore'):     # of images that are all alike
+        pca = PCA(min(2 if method == 'PCA' else 50, *basis.shape), svd_solver=solver, random_state=0).fit(basis.numpy())
     def placed(f):
         xy = torch.full((len(f), max(2, pca.n_components_)), torch.nan)
         ok = f.isfinite().all(1)
@@ -53,14 +53,14 @@ def plane(method:str,   # of `METHODS`
         return xy
     xy = torch.cat([placed(f) for f in parts()])
     if method == 'PCA':
-        shares = ' and '.join(f'{s:.0%}' for s in pca.explained_variance_ratio_)
+        shares = ' and '.join(f'{s:.0%}' for s in np.nan_to_num(pca.explained_variance_ratio_))
         return xy, f'PCA of the real images: {shares} of their variance'
     ok, is_real = xy.isfinite().all(1), torch.cat([torch.full((len(f),), r) for f, r in zip(parts(), real)])
     found = torch.full((len(xy), 2), torch.nan)
     found[ok], text = _by_neighbours(method, xy[ok], is_real[ok])
     return found, text
 
-# %% ../../nbs/58_widgets_map.ipynb #57869397
+# %% ../../nbs/58_widgets_map.ipynb #ab9dbf4d
 def _by_neighbours(method, x, real): # (n, D) finite, (n,) bool -> (n, 2), what the axes are
     if method == 't-SNE':
         from sklearn.manifold import TSNE
@@ -72,7 +72,7 @@ def _by_neighbours(method, x, real): # (n, D) finite, (n,) bool -> (n, 2), what 
     if not real.all(): xy[~real] = torch.tensor(net.transform(x[~real].numpy()))
     return xy, 'UMAP of the real images, the generated ones placed into it'
 
-# %% ../../nbs/58_widgets_map.ipynb #311a25d3
+# %% ../../nbs/58_widgets_map.ipynb #2d00fa6b
 class PointMap(anywidget.AnyWidget):
     "Points to draw a lasso around, to click on and to walk with the arrow keys."
     _esm, _css = (files('ltnb')/'widgets'/f'map.{kind}' for kind in ('js', 'css'))
@@ -89,7 +89,7 @@ def source_styles(names:list) -> list: # of dict(name, color, shape)
     colors = ('#D55E00', '#E69F00', '#009E73', '#CC79A7')
     return real + [dict(name=n, color=colors[i % len(colors)], shape='dot') for i, n in enumerate(names)]
 
-# %% ../../nbs/58_widgets_map.ipynb #6cc619ed
+# %% ../../nbs/58_widgets_map.ipynb #72fd3a2b
 @dataclass
 class Points:
     "Images as points of a plane."
@@ -108,7 +108,7 @@ class Points:
         "Where an image that has a place is in the list of points."
         return {pair: k for k, (pair, fine) in enumerate(zip(self.pairs, self.xy.isfinite().all(1).tolist())) if fine}
 
-# %% ../../nbs/58_widgets_map.ipynb #ffe2d442
+# %% ../../nbs/58_widgets_map.ipynb #b66d14eb
 def inside(polygon:list,     # of (x, y), its corners
            xy:torch.Tensor   # (n, 2)
           ) -> torch.Tensor: # (n,) bool
@@ -123,7 +123,7 @@ def _around(xy): # (n, 2) -> limits with a margin
     (x0, y0), (x1, y1) = (low - room).tolist(), (high + room).tolist()
     return x0, x1, y0, y1
 
-# %% ../../nbs/58_widgets_map.ipynb #827119b8
+# %% ../../nbs/58_widgets_map.ipynb #7479f4f8
 class TailMap(Explorer):
     "Real and generated images as points; `selected` are those whose images are shown, as (source, number), `point` one that is looked at."
     ROWS, COLUMNS = 4, 6
