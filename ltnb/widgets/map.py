@@ -131,8 +131,7 @@ class TailMap(Explorer):
             '(a line drawn around points)': 'select them, and see their images', '(a click)': 'look at a point',
             'Enter Space [Nearest (Enter)]': 'select the points nearest to the one that is looked at; so does a double click',
             '+ [Zoom in (+)]': 'show where the selected points lie', '- 0 [Show all (0)]': 'show all',
-            'PageUp PageDown [◀] [▶]': 'turn the page of images', 'Escape [Nothing (Esc)]': 'select nothing',
-            '(the boxes)': 'show and hide a source: hide all but one to walk among its points'}
+            'PageUp PageDown [◀] [▶]': 'turn the page of images', '(the boxes)': 'show and hide a source', 'Escape [Nothing (Esc)]': 'select nothing'}
     classes = Choice('classes', lambda m: m.class_choices)
     space = Choice('space', lambda m: ['features']*bool(m.gallery.phi) + ['pixels'])
     method = Choice('method', lambda m: METHODS)
