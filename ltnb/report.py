@@ -129,13 +129,12 @@ def _over(results, seeds='seeds'): # what intervals are over; `seeds`: those tha
     draws, n = len(results.get('draws', [0])), len(results[seeds])
     return f'{draws} draws' if draws > 1 else f'{n} {"classifier" if seeds == "seeds" else "generator"} seed{"s" * (n > 1)}'
 
-_percent = '{:.1f}\N{NO-BREAK SPACE}%'.format
-
 def _points(d, over, *verdicts): # a difference with its interval and what that says
     where = f' over {over}'*bool(over)
     interval = f'no interval{where}' if d['low'] is None else f'95 % interval{where}: '*bool(over) + f"{d['low']:+.1f} to {d['high']:+.1f}"
     return f"{d['mean']:+.1f} points ({interval}; {verdict(d, *verdicts)})".replace('-', '−').replace(' %', '\N{NO-BREAK SPACE}%')
 
+_percent = '{:.1f}\N{NO-BREAK SPACE}%'.format
 def _generated(c): return c['training_set'].startswith('real + ')     # is a classifier trained on generated images, too?
 
 # %% ../nbs/72_report.ipynb #3d9cc435
@@ -158,7 +157,7 @@ def _collapse_said(results):
     told += ['a classifier of all real images takes ' + ', '.join(own) + ' samples of the rare classes for their class']*bool(own)
     return re.sub(r'(?<=\d)%', '\N{NO-BREAK SPACE}%', '; '.join(told)) + '.'
 
-# %% ../nbs/72_report.ipynb #5ece5995
+# %% ../nbs/72_report.ipynb #0798a609
 def _added_said(results):
     c, rare = results['classifiers'], rarest_group(results)
     if 'ce' not in c: return 'Cross-entropy on the real images alone was not trained, so what generated images did to it is not known.'
@@ -229,10 +228,10 @@ def _commonest_first(results): # class numbers
     return sorted(range(len(counts)), key=lambda c: -counts[c])
 
 def _small(ax): return ax.figure.get_size_inches()[0] < 5      # a chart for phones
-def _name_classes(ax, names): # upright where there is little room, and not at all where there are many
-    names = [n if len(n) <= 24 else f'{n[:23]}…' for n in names]
-    upright = _small(ax) or max(map(len, names)) > 14
-    if len(names) <= 20: ax.set_xticks(range(len(names)), names, parse_math=False, rotation=90*upright)
+def _name_classes(ax, d, order, form='{}'): # upright where there is little room, and not at all where there are many
+    names = [n if len(n) <= 24 else f'{n[:23]}…' for n in (d['class_names'][c] for c in order)]
+    labels, upright = [form.format(n, d['train_counts'][c]) for n, c in zip(names, order)], _small(ax) or max(map(len, names)) > 10
+    if len(order) <= 20: ax.set_xticks(range(len(order)), labels, parse_math=False, rotation=90*upright)
 
 def draw_counts(results:dict, ax):
     "Training images a class on a logarithmic scale, many, medium and few in their colours."
@@ -243,7 +242,7 @@ def draw_counts(results:dict, ax):
     ax.set(yscale='log', ylabel='training images', xlabel='classes, commonest first')
     ax.yaxis.set_major_formatter('{x:g}')
     if len(order) <= 20: ax.bar_label(bars, fontsize=8)
-    _name_classes(ax, [d['class_names'][c] for c in order])
+    _name_classes(ax, d, order)
 
 # %% ../nbs/72_report.ipynb #4e0efbed
 def draw_recall(results:dict, ax, metric='recall'): # or another one that a class has
@@ -253,7 +252,7 @@ def draw_recall(results:dict, ax, metric='recall'): # or another one that a clas
         values = [g['per_class'][c][metric] for c in order]
         ax.plot(range(len(order)), [float('nan') if v is None else v for v in values], style, label=name, markersize=4)
     ax.set(ylabel=metric.replace('_', ' '), ylim=(0, 1.03), xlabel='classes, commonest first')
-    _name_classes(ax, [f"{d['class_names'][c]}\n({d['train_counts'][c]})" for c in order])
+    _name_classes(ax, d, order, '{}\n({})')
     ax.legend(frameon=False)
 
 # %% ../nbs/72_report.ipynb #2b28045a
@@ -317,13 +316,14 @@ def draw_accuracy(results:dict, ax):
 
 # %% ../nbs/72_report.ipynb #8611ba6e
 def _figures(results): # name -> HTML, of those that there is something to draw for
-    c, rows, g = results['classifiers'], .24 * len(results['classifiers']), results['generators']
+    c, g, names = results['classifiers'], results['generators'], results['dataset']['class_names']
+    rows, long = .24 * len(c), .08 * min(24, max(map(len, names))) * (len(names) <= 20)     # inches; of names that stand upright
+    by_class = (7.6, 2.6 + long * (long > .8)), (3.6, 2.3 + long)
     some = lambda metric: any(of[metric] is not None for one in g.values() for of in one['per_class'])
     there = dict(gains=(draw_gains, 'gains over cross-entropy', (7.6, .9 + rows), (3.6, 1.3 + rows), 'ce' in c and len(c) > 1),
-                 counts=(draw_counts, 'training images of each class', (7.6, 2.2), (3.6, 2.6), True),
-                 recall=(draw_recall, 'recall of each class', (7.6, 2.8), (3.6, 3.2), some('recall')),
-                 consistency=(partial(draw_recall, metric='class_consistency'), 'class consistency of each class', (7.6, 2.8),
-                              (3.6, 3.2), some('class_consistency')),
+                 counts=(draw_counts, 'training images of each class', *by_class, True),
+                 recall=(draw_recall, 'recall of each class', *by_class, some('recall')),
+                 consistency=(partial(draw_recall, metric='class_consistency'), 'class consistency', *by_class, some('class_consistency')),
                  histogram=(draw_histogram, 'distances to the class mean', (7.6, 2.8), (3.6, 2.8), _distances(results)),
                  accuracy=(draw_accuracy, 'accuracy by group of classes', (7.6, .9 + rows), (3.6, .9 + rows), c),
                  ladder=(draw_ladder, "DiffuLT's ladder", (7.6, 2.6), (3.6, 2.6), len(_rungs(results)) > 1))

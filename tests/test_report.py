@@ -372,6 +372,16 @@ def test_of_whatever_study_there_are_three_sentences_and_a_page(base, change, sa
     assert words(report(results)).count(' '.join(told[1].split())) == 1
 
 
+def test_long_names_of_classes_stand_upright_and_have_room(results):
+    rotations = lambda: {t.get_rotation() for t in axis(draw_recall, results).get_xticklabels()}
+    assert rotations() == {0.}
+    plain = report(results)
+    results['dataset']['class_names'] = [c + ' which is an antelope of the savanna' for c in results['dataset']['class_names']]
+    assert rotations() == {90.} and axis(draw_recall, results).get_xticklabels()[9].get_text() == '9 which is an antelope …\n(5)'
+    height = lambda page: float(re.search(r'aria-label="recall of each class".*?height="([\d.]+)pt"', page, re.S)[1])
+    assert height(report(results)) > height(plain) + 100
+
+
 def test_the_report_is_imported_without_torch_matplotlib_and_the_study():
     code = ("import sys, ltnb.show, ltnb.report; "
             "assert not {'torch', 'matplotlib', 'PIL', 'jinja2', 'ltnb.study'} & set(sys.modules)")
