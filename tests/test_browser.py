@@ -1,6 +1,8 @@
-"""JupyterLab in a real browser: stage notebooks are run from the menu, widgets clicked, dragged and typed at.
+"""In a real browser: in JupyterLab stage notebooks are run from the menu, widgets clicked, dragged and typed at; and the page that
+a study leaves, as on a phone, on a desk, by night and on paper.
 
 Screenshots are left in tests/output."""
+import json
 import os
 import re
 import shutil
@@ -549,3 +551,128 @@ def test_dark_and_light_themes_read_well_and_a_restart_leaves_no_ghost(notebook)
     expect(tail.locator('.widget-html').nth(2)).to_contain_text('sample 541')
     expect(tail.locator('.ltnb-grid')).to_have_count(3)
     assert troubles(notebook) == [] and notebook.errors == []
+
+
+# ---- the page that a study leaves
+
+@pytest.fixture(scope='module')
+def study_page(tmp_path_factory):
+    "A report of the recorded study of the digits, digits standing in for its pictures: the address of a file."
+    from ltnb.report import report
+    from ltnb.show import png
+    from ltnb.sources import load_split
+    results = json.loads((ROOT / 'nbs/recorded/digits/study.json').read_text())
+    test = load_split('digits').test
+    eight = lambda c: png(test.of_class(c).images[:8], 4)
+    missed = lambda c: dict(picture=png(test.of_class(c).images[:12], 6), missed=10 + c, of=60)
+    results['pictures'] = dict(tail={f'{c}': {k: eight(c) for k in ('real', 'ddpm', 'cbdm', 'cbdm+filter')} for c in range(10)},
+                               kinds={f'{c}': dict(ID=eight(c), OOD=eight(0)) for c in range(6, 10)},
+                               missed={f'{c}': dict(ddpm=missed(c), cbdm=missed(c)) for c in range(10)})
+    path = tmp_path_factory.mktemp('report') / 'report.html'
+    path.write_text(report(results))
+    return path.as_uri()
+
+
+@pytest.fixture
+def opened(browser, study_page):
+    "`opened(width, …)`: the report in a window; afterwards no error was told, and nothing was fetched but the file."
+    pages, errors, fetched = [], [], []
+    def go(width=1280, **kwargs):
+        page = browser.new_page(viewport=dict(width=width, height=900), **kwargs)
+        page.on('console', lambda m: errors.append(m.text))
+        page.on('pageerror', lambda e: errors.append(str(e)))
+        page.on('request', lambda r: fetched.append(r.url))
+        page.goto(study_page)
+        pages.append(page)
+        return page
+    yield go
+    for page in pages: page.close()
+    assert errors == [] and {url for url in fetched if not url.startswith('data:image/png')} == {study_page}
+
+
+TOO_SMALL = """() => [...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && [...e.childNodes].some(
+    n => n.nodeType == 3 && n.data.trim())).map(e => [e.textContent.trim(), parseFloat(getComputedStyle(e).fontSize)
+    * (e instanceof SVGElement ? Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) : 1)]).filter(([_, size]) => size < 8*96/72 - .01)"""
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('width', [390, 1280])
+def test_the_report_fits_phone_and_desk_and_is_legible_by_day_and_night(opened, width, scheme):
+    page = opened(width, color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate('document.documentElement.scrollWidth') == width
+    assert page.evaluate("[...document.querySelectorAll('img.open, svg, select, td, th')].filter(e => e.checkVisibility() && !e.closest('.scroll') "
+                         "&& e.getBoundingClientRect().right > innerWidth).length") == 0
+    assert page.evaluate(TOO_SMALL) == []
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == 'rgb(21, 24, 27)'
+    assert dark == (scheme == 'dark')
+    for kind in 'li', '.note', 'figcaption', 'summary', 'td', 'th small', 'select', 'pre':
+        for text in page.locator(f'{kind}:visible').all()[:2]: assert contrast(text) >= 4.5, kind
+    charts = page.locator('figure svg:visible')
+    assert charts.count() == 7
+    for chart in charts.all(): assert contrast(chart.locator('text').first) >= 7
+    page.screenshot(path=OUTPUT / f'report_{width}_{scheme}.png', full_page=True)
+
+
+def test_a_class_is_chosen_from_the_list_by_keyboard(opened):
+    page = opened(390)
+    choose, panels = page.get_by_label('Class', exact=True), page.locator('.modes:visible')
+    expect(panels).to_have_count(1)
+    expect(panels).to_have_attribute('aria-label', '9')
+    choose.focus()
+    page.keyboard.press('ArrowDown')
+    expect(panels).to_have_attribute('aria-label', '8')
+    expect(panels).to_contain_text('DDPM misses 18 of 60')
+    page.keyboard.press('End')
+    expect(panels).to_have_attribute('aria-label', '0')
+    expect(panels).to_have_count(1)
+
+
+@pytest.mark.parametrize('width', [390, 1280])
+def test_an_image_is_enlarged_by_enter_and_by_a_click_and_put_back_by_escape(opened, width):
+    page = opened(width)
+    image, box = page.get_by_role('button', name='9: DDPM', exact=True), page.locator('dialog')
+    page.locator('h1').click()
+    for _ in range(2): page.keyboard.press('Tab')       # the first image, then this one
+    expect(image).to_be_focused()
+    page.keyboard.press('Enter')
+    expect(box).to_be_visible()
+    expect(box).to_contain_text('9: DDPM')
+    large, small = (e.bounding_box() for e in (box.locator('img'), image))
+    assert large['width'] > 1.5 * small['width'] and large['x'] >= 0 and large['x'] + large['width'] <= width
+    assert large['width'] / large['height'] == pytest.approx(35 / 17, rel=.05)
+    assert box.locator('img').evaluate('e => getComputedStyle(e).imageRendering') == 'pixelated'
+    page.screenshot(path=OUTPUT / f'report_enlarged_{width}.png')
+    page.keyboard.press('ArrowRight')
+    expect(box).to_contain_text('9: CBDM')
+    for _ in range(2): page.keyboard.press('ArrowLeft')
+    expect(box).to_contain_text('9: real, held out')
+    page.keyboard.press('Escape')
+    expect(box).to_be_hidden()
+    expect(page.get_by_role('button', name='9: real, held out')).to_be_focused()
+    image.click()
+    expect(box).to_be_visible()
+    page.keyboard.press('Enter')        # on the button to close
+    expect(box).to_be_hidden()
+    expect(image).to_be_focused()
+
+
+def test_without_scripts_and_on_paper_everything_is_there(opened):
+    page = opened(java_script_enabled=False)
+    expect(page.locator('.modes:visible')).to_have_count(10)
+    expect(page.get_by_label('Class', exact=True)).to_be_hidden()
+    for script in True, False:
+        page = opened(color_scheme='dark', java_script_enabled=script)
+        page.emulate_media(media='print')
+        expect(page.locator('.modes:visible')).to_have_count(10)
+        expect(page.locator('figure .wide:visible')).to_have_count(7)
+        height = lambda: page.locator('details').nth(1).bounding_box()['height']
+        folded = height()
+        assert folded > 100     # its table is there
+        if script:
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == 'rgb(255, 255, 255)'
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            expect(page.locator('details:not([open])')).to_have_count(0)
+            page.pdf(path=OUTPUT / 'report.pdf', format='A4', print_background=True)
+            page.evaluate("dispatchEvent(new Event('afterprint'))")
+            expect(page.locator('details[open]')).to_have_count(0)

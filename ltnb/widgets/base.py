@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WALK', 'TURN', 'SELECT', 'Page', 'draw_page', 'ImageGrid', 'Choice', 'Number', 'control_limits', 'make_control',
-           'wrapped_row', 'close_widgets', 'named_in', 'help_text', 'View', 'as_png', 'Explorer', 'as_svg']
+           'wrapped_row', 'close_widgets', 'named_in', 'help_text', 'View', 'as_png', 'Explorer']
 
 # %% ../../nbs/50_widgets_base.ipynb #3f13b3f3
 import base64, html, io, math, numbers, os, re, sys, threading, weakref
@@ -342,27 +342,3 @@ class Explorer(traitlets.HasTraits):
 
 def _tuples(x): # lists, as JSON has them, as the tuples that states are
     return tuple(map(_tuples, x)) if isinstance(x, list) else x
-
-# %% ../../nbs/50_widgets_base.ipynb #1e9bd469
-_INK = '#010203'
-
-def as_svg(draw,             # draw(ax) onto a matplotlib axis
-           label:str,        # what it shows, for those who do not see it
-           size=(5., 2.)     # inches
-          ) -> str:          # HTML
-    "A chart whose ink is the text colour of the page around it."
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
-    fig = Figure(figsize=size, layout='constrained')
-    ax = fig.subplots()
-    draw(ax)
-    ax.spines[['top', 'right']].set_visible(False)
-    ax.tick_params(color=_INK, which='both')
-    for spine in ax.spines.values(): spine.set_edgecolor(_INK)
-    for text in fig.findobj(Text): text.set(color=_INK, fontsize=8)
-    f = io.StringIO()
-    fig.savefig(f, format='svg', transparent=True)
-    svg = f.getvalue()
-    svg = svg[svg.index('<svg') + 4:].replace(_INK, 'currentColor')
-    return (f'<div style="color:var(--jp-ui-font-color1,#222)"><svg role="img" aria-label="{html.escape(label)}"{svg}'
-            '</div>')

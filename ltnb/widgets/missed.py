@@ -13,8 +13,8 @@ import ipywidgets, torch, traitlets
 from ..core import InputError
 from ..data import tail_classes
 from ..metrics import flat, nearest
-from ..show import line_styles
-from .base import SELECT, TURN, WALK, Choice, Explorer, Number, Page, View, as_svg, draw_page, wrapped_row
+from ..show import as_svg, line_styles
+from .base import SELECT, TURN, WALK, Choice, Explorer, Number, Page, View, draw_page, wrapped_row
 from .gallery import Gallery, class_heading, class_options
 from .tail import TailBrowser
 
