@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from readme import readme
+from readme import pictures, readme
 
 from ltnb.report import accuracy_table, claims_table, generator_table
 
@@ -79,6 +79,12 @@ def test_readme_is_made_from_the_index(copy):
     assert (ROOT / 'README.md').read_text() == readme(copy)
     edit_cell(copy / 'nbs/index.ipynb', 'make run', 'make walk')
     assert (ROOT / 'README.md').read_text() != readme(copy)
+
+
+def test_the_picture_of_the_readme_is_that_of_a_notebook():
+    found = pictures(ROOT)
+    assert [p.name for p in found] == ['rarest.png']
+    for path, png in found.items(): assert path.read_bytes() == png and f'nbs/images/{path.name}' in (ROOT / 'README.md').read_text()
 
 
 def test_figures_in_the_readme_and_in_notebook_72_are_the_recorded_ones():
