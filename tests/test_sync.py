@@ -131,6 +131,6 @@ def test_the_prose_of_the_readme_is_computed_from_the_records(monkeypatch):
         code = compile(ast.Expression(last.value), 'index', 'eval') if isinstance(last, ast.Expr) else None
         shown = eval(code, names) if code else exec(compile(ast.Module([last], []), 'index', 'exec'), names)
         if type(shown).__name__ == 'Markdown':
-            assert shown.data.strip() in (ROOT / 'README.md').read_text()
+            assert re.sub(r'\]\((\d\d_\w+\.ipynb)\)', r'](nbs/\1)', shown.data.strip()) in (ROOT / 'README.md').read_text()
             seen += 1
     assert seen == 4

@@ -340,5 +340,6 @@ class Explorer(traitlets.HasTraits):
         states = ', '.join(f'{label} {getattr(self, name)}' for name, label in labels.items() if label)
         return f'{type(self).__name__}: {states}'
 
+# %% ../../nbs/50_widgets_base.ipynb #aee7bd5d
 def _tuples(x): # lists, as JSON has them, as the tuples that states are
     return tuple(map(_tuples, x)) if isinstance(x, list) else x

@@ -203,6 +203,7 @@ class MissedModes(Explorer):
 # %% ../../nbs/57_widgets_missed.ipynb #37b11394
 REAL = 'real, held out'
 
+# %% ../../nbs/57_widgets_missed.ipynb #8f4b76ad
 class TailWall(Explorer):
     "A row for each class, commonest first, a grid for each generator; `selected` is a generator and the number of a sample, or None."
     N, ROWS = 5, 20
