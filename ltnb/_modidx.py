@@ -108,6 +108,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                           'ltnb.cli._data': ('cli.html#_data', 'ltnb/cli.py'),
                           'ltnb.cli._draws': ('cli.html#_draws', 'ltnb/cli.py'),
                           'ltnb.cli._end_by_signal': ('cli.html#_end_by_signal', 'ltnb/cli.py'),
+                          'ltnb.cli._end_quietly': ('cli.html#_end_quietly', 'ltnb/cli.py'),
                           'ltnb.cli._experiment': ('cli.html#_experiment', 'ltnb/cli.py'),
                           'ltnb.cli._file_name': ('cli.html#_file_name', 'ltnb/cli.py'),
                           'ltnb.cli._names': ('cli.html#_names', 'ltnb/cli.py'),

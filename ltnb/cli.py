@@ -207,6 +207,7 @@ def main(argv:list=None):
     except MemoryError as e: _stop(e, 1, 'out of memory; with --workers 1 less is held at once, and the same command goes on')
     except KeyboardInterrupt as e:
         _stop(e, 128 + (signals or [signal.SIGINT])[0], 'interrupted; the same command goes on where it was')
+    finally: _end_quietly(argv is None)
 
 # %% ../nbs/90_cli.ipynb #5b8e2103
 def _end_by_signal() -> list: # signals that have come
@@ -219,6 +220,12 @@ def _end_by_signal() -> list: # signals that have come
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is not signal.SIG_IGN:    # as nohup has it
             signal.signal(number, interrupt)
     return came
+
+def _end_quietly(program):
+    "All is said and kept: what comes now ends the process at once, or the `program` would raise while Python ends."
+    if threading.current_thread() is not threading.main_thread(): return
+    for number in [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') + ('SIGINT',)*program if hasattr(signal, name)]:
+        if callable(signal.getsignal(number)): signal.signal(number, signal.SIG_DFL)
 
 def _stop(error, status, message=None):
     from ltnb.compute import team
