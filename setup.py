@@ -14,5 +14,5 @@ setup(name=cfg['lib_name'], version=cfg['version'], description=cfg['description
       long_description=(here / 'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
       packages=find_packages(include=['ltnb', 'ltnb.*']), package_data={'ltnb': ['*.html', 'packs/*'], 'ltnb.widgets': ['*.js', '*.css']},
       python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(),
-      extras_require=dict(dev=cfg['dev_requirements'].split()),
+      extras_require={k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')},
       entry_points=dict(console_scripts=cfg['console_scripts'].split()))

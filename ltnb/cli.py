@@ -41,7 +41,7 @@ def _add_data(*parsers):
     for p in parsers:
         p.add_argument('--data', default='fashion', metavar='DATA',
                        help='fashion, digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, '
-                            'imagenet_lt64:ROOT, folder:ROOT or pack:FILE (default: fashion)')
+                            'imagenet_lt64:ROOT, folder:ROOT, hf:NAME or pack:FILE (default: fashion)')
 
 def _add_tail(*parsers):
     for p in parsers:
@@ -51,6 +51,8 @@ def _add_tail(*parsers):
                        help='how the counts fall (default: exp; a folder: natural)')
         p.add_argument('--download', action='store_true', help='fetch a standard data set that is not there')
         p.add_argument('--allow-overlap', action='store_true', help='take a folder or lists whose test images are training images, too')
+        p.add_argument('--test-share', type=float, metavar='SHARE',
+                       help='of each class, held out for the test where a folder or hf:NAME has no test set, such as 0.2')
 
 # %% ../nbs/90_cli.ipynb #026df8ff
 def _add_run(*parsers):
@@ -126,7 +128,7 @@ def _file_name(name): # of a data set: a pack may have any
 def _split(a, subset='ldam'):
     from ltnb.compute import on_main
     from ltnb.sources import load_split
-    load = lambda: load_split(a.data, a.imbalance_factor, a.profile, subset, a.download, a.allow_overlap)
+    load = lambda: load_split(a.data, a.imbalance_factor, a.profile, subset, a.download, a.allow_overlap, a.test_share)
     if a.download: on_main(lambda: bool(load()))      # one process fetches, then all read
     return load()
 
@@ -166,7 +168,7 @@ def _study(a):
 # %% ../nbs/90_cli.ipynb #e6523948
 def _data(a):
     from ltnb.core import InputError
-    from ltnb.sources import pack
+    from ltnb.data import pack
     split = _split(a)
     say(repr(split))
     if a.full and split.full is None:

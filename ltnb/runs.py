@@ -43,9 +43,8 @@ def part(needs,              # needs(run, *key) -> the parts that have to be the
 
 # %% ../nbs/46_runs.ipynb #ba639393
 @lru_cache(4)
-def _thinned_otherwise(source, imbalance_factor, profile, subset):
-    if source is None: raise InputError('another imbalance factor needs a split that `load_split` made')
-    return load_split(source, imbalance_factor, None if profile == 'natural' else profile, subset)
+def _thinned_otherwise(source, imbalance_factor, profile, subset): # source: items of `Split.source`
+    return load_split(imbalance_factor=imbalance_factor, profile=None if profile == 'natural' else profile, subset=subset, **dict(source))
 
 def _less_head(split, share):
     "`split` with a share of the images of classes with 20 or more; at 0 without those classes."
@@ -95,7 +94,9 @@ class Run:
     def split_of(self, recipe:Recipe) -> Split:
         "What a generator is trained on: another imbalance factor, or fewer images of the head, than the run's own."
         split = self.split
-        if recipe.imbalance_factor: split = _thinned_otherwise(split.source, recipe.imbalance_factor, split.profile, split.subset)
+        if recipe.imbalance_factor:
+            if split.source is None: raise InputError('another imbalance factor needs a split that `load_split` made')
+            split = _thinned_otherwise(tuple(split.source.items()), recipe.imbalance_factor, split.profile, split.subset)
         return _less_head(split, recipe.head) if recipe.head != 1 else split
 
     @part(lambda run, recipe, seed: [(Run.generator, recipe.base, seed)]*recipe.fine_tuned
