@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FASHION', 'TORCHVISION', 'SOURCES', 'EMBEDDED', 'USUAL', 'digits', 'fashion', 'from_torchvision', 'from_folder',
-           'held_out', 'from_hub', 'from_lists', 'read_pool', 'thinned', 'load_split']
+           'held_out', 'from_hub', 'from_lists', 'read_pool', 'thinned', 'load_split', 'source_of']
 
 # %% ../nbs/02_sources.ipynb #9328b8d5
 import hashlib, io
@@ -344,3 +344,10 @@ def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROO
     if as_it_is: _check_own(data, train, test, names, allow_overlap)
     if profile == 'natural': return Split(name, train, test, names, source=source)
     return thinned(name, train, test, names, imbalance_factor or usual, profile, subset, source, n_max)
+
+# %% ../nbs/02_sources.ipynb #64f06ce6
+def source_of(split:Split) -> dict|None: # None where it was not loaded
+    "The arguments of `load_split` that give this split again."
+    if split.source is None or split.source['data'].startswith('pack:'): return split.source
+    factor = None if split.profile == 'natural' else split.imbalance_factor
+    return split.source | dict(imbalance_factor=factor, profile=split.profile, subset=split.subset)
