@@ -53,7 +53,7 @@ def _claim(out, identity, source):
 # %% ../nbs/43_folder.ipynb #a12ccc35
 def _files(out): # of a run, but for the manifest itself and what is still being made
     kept = [p for n in MADE if n not in ('manifest.json', 'study.json') for p in ((out/n).rglob('*') if (out/n).is_dir() else [out/n])]
-    return sorted(p for p in kept if p.is_file() and '.checkpoint.' not in p.name and '.damaged' not in str(p))
+    return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and '.checkpoint.' not in p.name and '.damaged' not in str(p))
 
 def _sha256(path): return hashlib.sha256(path.read_bytes()).hexdigest()
 

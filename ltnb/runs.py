@@ -110,7 +110,10 @@ class Run:
         if recipe.aid: loss = AIDLoss(split, self.phi0(), loss, recipe.aid, recipe.aid_bound, relative=True)
         return train_generator(split, loss, replace(settings, steps=steps, shift=recipe.shift,
                                                     batch_imbalance=recipe.batch_imbalance), seed,
-                               self.file('generators', name_of(recipe, GENERATORS), seed, ''), start)
+                               self.generator_folder(recipe, seed), start)
+
+    def generator_folder(self, recipe:Recipe|str, seed:int=0) -> Path:
+        return self.file('generators', name_of(recipe_of(recipe).trained, GENERATORS), seed, '')
 
     # ---- samples
     def draw(self, recipe:Recipe) -> Draw:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from . import __version__
+from .cards import update_card
 from .compute import machine, on_main, versions
 from .core import InputError, load_json, save_json, save_text
 from .data import tail_classes
@@ -23,7 +24,7 @@ from .filtering import KINDS
 from .folder import is_whole, run_folder, save_manifest, study_of
 from .forecast import forecast, forecast_text
 from .marks import is_of, load_marks
-from .report import report
+from .report import FEATURES, report
 from .rows import tested_figures
 from .making import make
 from .runs import Run, by_name, draws_of, filled_part, part
@@ -130,6 +131,15 @@ def _check_marks(run, generators, generator_seeds, workers, on_done):
             raise InputError(f'the marks of {e["generator"]} are of other samples than this study has: '
                              'another generator, seed or sampler')
 
+# %% ../nbs/73_study.ipynb #7d00c31e
+def _save_cards(run, generators, generator_seeds):
+    "Figures of all ways to draw from a generator go into the card in its folder."
+    ways = {}
+    for name in generators:
+        for g in generator_seeds: ways.setdefault(run.generator_folder(name, g), {})[name] = run.figures(name, g)
+    for folder, figures in ways.items():
+        update_card(folder/'README.md', load_json(folder/'training.json'), figures, FEATURES[run.settings.metrics.features])
+
 # %% ../nbs/73_study.ipynb #84db9ce9
 def run_study(splits,                 # a `Split`, or a list of them: draws of one long-tailed set
               out:str|Path,           # the study's folder
@@ -177,6 +187,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
                                dict(seconds, all=time.perf_counter() - start)) | shown
             save_json(out/'results.json', results)
             save_text(out/'report.html', report(results))
+            for run in runs: _save_cards(run, generators, generator_seeds)
             save_manifest(out)
             return results
         return on_main(finish)
