@@ -64,6 +64,8 @@ def _add_run(*parsers):
                        help="which images the long tail keeps: the literature's draw or seeds; several are the outer "
                             'unit of means and intervals (default: ldam; experiments: ldam,1,2)')
         p.add_argument('--out', metavar='DIR', help='where to leave what is made (default: below runs)')
+        p.add_argument('--log', metavar='TRACKER', help='log losses, samples and figures to a tracker of accelerate: tensorboard '
+                       '(in DIR/logs), trackio, wandb …; its package must be installed')
         p.add_argument('--workers', type=_workers, metavar='N',
                        help='trainings at once in one process (default: one a core on a CPU, one on an accelerator)')
 
@@ -168,7 +170,7 @@ def _study(a):
         wanted = study_parts(run, a.seeds, a.generator_seeds, rows, a.generators)
         return say(forecast_text(forecast(run, wanted.values()), len(splits)))
     results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,
-                        rows, a.generators, say)
+                        rows, a.generators, a.log, say)
     if a.notebooks:
         say('executing the stage notebooks')
         on_main(run_notebooks, a.notebooks, out)
@@ -208,7 +210,7 @@ def _experiment(a):
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/experiments-{a.data.partition(":")[0]}{preset}')
     for name in a.names:
-        run_experiment(name, a.data, a.preset, a.seeds, a.draws, out, a.workers, say)
+        run_experiment(name, a.data, a.preset, a.seeds, a.draws, out, a.workers, say, a.log)
         say(f'{out}/experiments/{name}.json')
 
 # %% ../nbs/90_cli.ipynb #ab12dfe1

@@ -17,7 +17,7 @@ from .core import Damaged, InputError, load_json, save_json, set_aside, warn
 LAYOUT = 2      # of the files in a folder
 # what a run makes; study.json, which says that it did, is deleted last
 MADE = ('results.json', 'report.html', 'manifest.json', 'generators', 'samples', 'filled', 'classifiers', 'rows', 'experiments',
-        'draws', 'study.json')
+        'draws', 'logs', 'study.json')
 
 def _delete(out):
     "Delete what a run made in `out`, and nothing else."
@@ -52,7 +52,7 @@ def _claim(out, identity, source):
 
 # %% ../nbs/43_folder.ipynb #a12ccc35
 def _files(out): # of a run, but for the manifest itself and what is still being made
-    kept = [p for n in MADE if n not in ('manifest.json', 'study.json') for p in ((out/n).rglob('*') if (out/n).is_dir() else [out/n])]
+    kept = [p for n in MADE if n not in ('manifest.json', 'study.json', 'logs') for p in ((out/n).rglob('*') if (out/n).is_dir() else [out/n])]
     return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and '.checkpoint.' not in p.name and '.damaged' not in str(p))
 
 def _sha256(path): return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -29,6 +29,7 @@ from .rebalancing import adjust, class_weights, fit_rho
 from .sources import load_split
 from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Recipe, RunSettings,
                         TrainingSet, recipe_of, run_settings)
+from .tracking import Logbook, log_accuracy, log_samples
 from .training import artifact
 
 # %% ../nbs/46_runs.ipynb #d20c49c4
@@ -80,8 +81,9 @@ class Run:
                  out:str|Path,                        # the folder
                  settings:RunSettings|str='small',    # or the name of a preset
                  seed:int=0,                          # of the classifiers that judge: phi_0 and the oracle
-                 marks:list=None):                    # made by hand, as `load_marks` gives them
-        self.split, self.out, self.seed, self.marks = split, Path(out), seed, marks
+                 marks:list=None,                     # made by hand, as `load_marks` gives them
+                 log:Logbook=None):                   # where losses, samples and figures are logged as they are made
+        self.split, self.out, self.seed, self.marks, self.log = split, Path(out), seed, marks, log or Logbook()
         self.settings = run_settings(split, settings) if isinstance(settings, str) else settings
 
     def __repr__(self): return f'Run of {self.split.name} ({self.settings.preset}) in {self.out}'
@@ -110,7 +112,7 @@ class Run:
         if recipe.aid: loss = AIDLoss(split, self.phi0(), loss, recipe.aid, recipe.aid_bound, relative=True)
         return train_generator(split, loss, replace(settings, steps=steps, shift=recipe.shift,
                                                     batch_imbalance=recipe.batch_imbalance), seed,
-                               self.generator_folder(recipe, seed), start)
+                               self.generator_folder(recipe, seed), start, watch=self.log.watch(self.generator_folder(recipe, seed)))
 
     def generator_folder(self, recipe:Recipe|str, seed:int=0) -> Path:
         return self.file('generators', name_of(recipe_of(recipe).trained, GENERATORS), seed, '')
@@ -180,9 +182,11 @@ class Run:
         "How good the samples of a generator are, as `class_figures` has it."
         recipe = recipe_of(recipe)
         split, s = self._of_all_classes(recipe), self.samples(recipe, seed)
-        return self.kept_row(self.samples_file(recipe, seed).stem, dict(asdict(recipe), seed=seed, samples=s.sha256),
-                             lambda: class_figures(split, s.images, s.labels, self.space(), self.judge(),
-                                                   self.settings.metrics.k, self.split.groups))
+        def make():
+            figures = class_figures(split, s.images, s.labels, self.space(), self.judge(), self.settings.metrics.k, self.split.groups)
+            log_samples(self.log, self.samples_file(recipe, seed), split, figures, s)
+            return figures
+        return self.kept_row(self.samples_file(recipe, seed).stem, dict(asdict(recipe), seed=seed, samples=s.sha256), make)
     @part(lambda run, recipe, seed, draw, few=None: [(Run.generator, recipe.trained, seed), *run.asked(draw.policy), *run.judges()])
     def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw, few:int=None) -> dict:
         """A row of an experiment: figures of samples drawn in one way, as many of a class as there are test images. Or,
@@ -277,8 +281,8 @@ class Run:
         "A classifier; `generator_seed` is None where no generator has a part in it."
         own, settings = self.settings.of_learner(learner)
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
-        return own.train(self.split, self.training_set(what, generator_seed), settings, seed,
-                         self.classifier_file(what, learner, generator_seed, seed), first)
+        path = self.classifier_file(what, learner, generator_seed, seed)
+        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, watch=self.log.watch(path))
 
     def classifier_file(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> Path:
         return self.file('classifiers', name_of((what, learner), CLASSIFIERS), generator_seed, f'-{seed}.safetensors')
@@ -297,7 +301,9 @@ class Run:
         net, data = self.trained(what, plain, generator_seed, seed), self.training_set(what, generator_seed)
         taus, of = (TAUS, plain) if learner.tau in TAUS else ((*TAUS, learner.tau), learner)
         def made():     # JSON has no NaN, the accuracy of a class without images
-            return {k: _replaced(v, math.isnan, None) for k, v in self._tested(net, data, taus).items()}
+            found = self._tested(net, data, taus)
+            log_accuracy(self.log, self.classifier_file(what, plain, generator_seed, seed), self.split, found['published'][0][0])
+            return {k: _replaced(v, math.isnan, None) for k, v in found.items()}
         row = self.kept_row(self.classifier_file(what, of, generator_seed, seed).stem,
                              dict(asdict(what), **asdict(of), seeds=[generator_seed, seed],
                                   classifier=fingerprint(net.state_dict()), data=data.sha256,

@@ -31,6 +31,7 @@ from .runs import Run, by_name, draws_of, filled_part, part
 from .show import png
 from .sources import load_split, source_of
 from .specs import CLASSIFIERS, FILTERS_SHOWN, GENERATORS, STORY, Recipe, TrainingSet, recipe_of, run_settings
+from .tracking import logbook
 
 # %% ../nbs/73_study.ipynb #f57a59d6
 def study_rows(run:Run, rows='all') -> list: # rows: 'story', 'all', or names
@@ -152,13 +153,14 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
               workers:int=None,       # as in `in_parallel`; one for the preset tiny
               rows='all',             # 'story', 'all', or names of `CLASSIFIERS`
               generators=None,        # names, as `recipe_of` takes them; those that the rows need if None
+              log:str=None,           # the tracker that losses, samples and figures are logged to, as accelerate names it
               say=print               # told what is going on, a line each
              ) -> dict:               # the results, as in DIR/results.json
     "Run all four stages on `splits`, going on where an interrupted run was; returns what is in results.json."
     if isinstance(splits, list) and len({s.sha256 for s in splits}) < len(splits):
         raise InputError(f'{splits[0].name}: its draws are all alike, as its classes are taken as they are: leave --draws out')
     splits, seeds, generator_seeds = splits if isinstance(splits, list) else [splits], list(seeds), list(generator_seeds)
-    runs = draws_of(splits, out, run_settings(splits[0], preset, features), seeds[0], marks and load_marks(marks))
+    runs = draws_of(splits, out, run_settings(splits[0], preset, features), seeds[0], marks and load_marks(marks), logbook(log, out))
     rows, parts = study_rows(runs[0], rows), study_parts(runs[0], seeds, generator_seeds, rows, generators)
     generators = study_generators(rows, generators)
     shown = _shown(runs, seeds, generator_seeds, rows, generators)
