@@ -82,7 +82,9 @@ def _add_study(p):
                         'sampling, such as ddpm+interval:hi=3:w=1 (default: those that the rows need)')
     p.add_argument('--features', metavar='NAME',
                    help='what generators are measured on: pixels, ce (features of the cross-entropy classifier) or '
-                        'inception (default: pixels for gray images, else ce)')
+                        'inception or timm:NAME, such as timm:vit_small_patch14_dinov2 (default: pixels for gray images, else ce)')
+    p.add_argument('--network', metavar='NAME',
+                   help='what classifiers are: SmallNet, ResNet32, ResNet50, ResNeXt50 or timm:NAME, untrained (default: by the preset and the size of image)')
     p.add_argument('--marks', metavar='FILE',
                    help='samples kept or dropped by hand, whatever a filter says: a file that the TailBrowser saved')
     p.add_argument('--predict', action='store_true',
@@ -153,11 +155,12 @@ def _study(a):
     from ltnb.notebooks import run_notebooks
     from ltnb.runs import Run
     from ltnb.report import accuracy_table, generator_table, rarest_group
+    from ltnb.specs import run_settings
     from ltnb.study import run_study, study_parts
     splits = [_split(a, draw) for draw in a.draws]
     split, rows = splits[0], a.rows[0] if a.rows in (['story'], ['all']) else a.rows
-    if a.notebooks and (split.name, a.preset, a.seeds, a.generator_seeds[0], a.draws[0]) != ('fashion', 'small', [0, 1, 2], 0, 'ldam'):
-        raise InputError('--notebooks goes with --data fashion, --preset small and the default draw and seeds, '
+    if a.notebooks and (split.name, a.preset, a.seeds, a.generator_seeds[0], a.draws[0], a.network) != ('fashion', 'small', [0, 1, 2], 0, 'ldam', None):
+        raise InputError('--notebooks goes with --data fashion, --preset small and the default draw, seeds and network, '
                          'which the stage notebooks are written for')
     if a.notebooks and a.marks:
         raise InputError('--notebooks goes without --marks: the stage notebooks are about what filters do by themselves')
@@ -166,11 +169,11 @@ def _study(a):
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
     say(repr(split))
     if a.predict:
-        run = Run(split, out, a.preset, a.seeds[0])
+        run = Run(split, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
         wanted = study_parts(run, a.seeds, a.generator_seeds, rows, a.generators)
         return say(forecast_text(forecast(run, wanted.values()), len(splits)))
     results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,
-                        rows, a.generators, a.log, say)
+                        rows, a.generators, a.network, a.log, say)
     if a.notebooks:
         say('executing the stage notebooks')
         on_main(run_notebooks, a.notebooks, out)

@@ -23,7 +23,7 @@ from .filling import fill_classes, load_filled, save_filled
 from .filtering import AIDLoss, filter_report
 from .generators import train_generator
 from .marks import DRAWN, is_of, marks_for
-from .metrics import METRICS, class_figures, flat, inception
+from .metrics import METRICS, class_figures, feature_space
 from .policies import policy_of
 from .rebalancing import adjust, class_weights, fit_rho
 from .sources import load_split
@@ -166,8 +166,8 @@ class Run:
 
     # ---- figures of a generator
     def space(self): # images -> (N, D), what the settings measure generators on
-        return dict(pixels=lambda: flat, inception=lambda: inception,
-                    ce=lambda: self.features_of(self.phi0()))[self.settings.metrics.features]()
+        name = self.settings.metrics.features
+        return self.features_of(self.phi0()) if name == 'ce' else feature_space(name)
 
     def _of_all_classes(self, recipe):
         if recipe.head == 0: raise InputError(f'{recipe.name} does not know all classes: it cannot be measured on them')

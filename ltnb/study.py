@@ -17,6 +17,7 @@ import torch
 from . import __version__
 from .cards import update_card
 from .compute import machine, on_main, versions
+from .classifiers import classifier_settings
 from .core import InputError, load_json, save_json, save_text
 from .data import tail_classes
 from .diffusion import samples_about
@@ -24,12 +25,15 @@ from .filtering import KINDS
 from .folder import is_whole, run_folder, save_manifest, study_of
 from .forecast import forecast, forecast_text
 from .marks import is_of, load_marks
+from .metrics import feature_space
 from .report import FEATURES, report
 from .rows import tested_figures
 from .making import make
 from .runs import Run, by_name, draws_of, filled_part, part
 from .show import png
 from .sources import load_split, source_of
+
+# %% ../nbs/73_study.ipynb #6cd65b7f
 from .specs import CLASSIFIERS, FILTERS_SHOWN, GENERATORS, STORY, Recipe, TrainingSet, recipe_of, run_settings
 from .tracking import logbook
 
@@ -92,7 +96,8 @@ def kept_run(out:str|Path) -> Run:
     split = load_split(**source)
     if split.sha256 != identity['data']: raise InputError(f'{source["data"]} has other images now than when {out} was made')
     s = identity['settings']
-    run = Run(split, out, run_settings(split, s['preset'], s['metrics']['features']), identity['judge'], identity['marks'])
+    own = s['classifier']['network'] if s['classifier']['network'] != classifier_settings(split, s['preset']).network else None
+    run = Run(split, out, run_settings(split, s['preset'], s['metrics']['features'], own), identity['judge'], identity['marks'])
     if _identity(run) != identity: raise InputError(f'{out} was made by another version of ltnb, or with settings of its own')
     return run
 
@@ -135,11 +140,11 @@ def _check_marks(run, generators, generator_seeds, workers, on_done):
 # %% ../nbs/73_study.ipynb #7d00c31e
 def _save_cards(run, generators, generator_seeds):
     "Figures of all ways to draw from a generator go into the card in its folder."
-    ways = {}
+    ways, features = {}, run.settings.metrics.features
     for name in generators:
         for g in generator_seeds: ways.setdefault(run.generator_folder(name, g), {})[name] = run.figures(name, g)
     for folder, figures in ways.items():
-        update_card(folder/'README.md', load_json(folder/'training.json'), figures, FEATURES[run.settings.metrics.features])
+        update_card(folder/'README.md', load_json(folder/'training.json'), figures, FEATURES.get(features, features))
 
 # %% ../nbs/73_study.ipynb #84db9ce9
 def run_study(splits,                 # a `Split`, or a list of them: draws of one long-tailed set
@@ -153,6 +158,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
               workers:int=None,       # as in `in_parallel`; one for the preset tiny
               rows='all',             # 'story', 'all', or names of `CLASSIFIERS`
               generators=None,        # names, as `recipe_of` takes them; those that the rows need if None
+              network:str=None,       # of the classifiers, as in `run_settings`
               log:str=None,           # the tracker that losses, samples and figures are logged to, as accelerate names it
               say=print               # told what is going on, a line each
              ) -> dict:               # the results, as in DIR/results.json
@@ -160,12 +166,13 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
     if isinstance(splits, list) and len({s.sha256 for s in splits}) < len(splits):
         raise InputError(f'{splits[0].name}: its draws are all alike, as its classes are taken as they are: leave --draws out')
     splits, seeds, generator_seeds = splits if isinstance(splits, list) else [splits], list(seeds), list(generator_seeds)
-    runs = draws_of(splits, out, run_settings(splits[0], preset, features), seeds[0], marks and load_marks(marks), logbook(log, out))
+    runs = draws_of(splits, out, run_settings(splits[0], preset, features, network), seeds[0], marks and load_marks(marks), logbook(log, out))
     rows, parts = study_rows(runs[0], rows), study_parts(runs[0], seeds, generator_seeds, rows, generators)
     generators = study_generators(rows, generators)
     shown = _shown(runs, seeds, generator_seeds, rows, generators)
     with run_folder(out, _identity(runs[0]), fresh, source_of(splits[0])) as out:
         if results := _finished(out, shown, say): return results
+        if (space := runs[0].settings.metrics.features) != 'ce': feature_space(space)    # what is missing is said now, not after the training
         if preset != 'tiny':
             ahead = forecast(runs[0], parts.values())
             say(forecast_text(ahead, len(runs)))
@@ -234,7 +241,7 @@ def _classifier(run, row, tested): # tested: draws of generator seeds of classif
     what, learner = CLASSIFIERS[row]
     learner, settings = run.settings.of_learner(learner)
     return dict(tested_figures(run.split, learner, tested), training_set=what.title, method=learner.title,
-                network=f'{settings.network} of width {settings.width}')
+                network=settings.network + f' of width {settings.width}'*(':' not in settings.network))
 
 def _training(runs, name, generator_seeds):
     training = [run.generator(name, g).training for run in runs for g in generator_seeds]
