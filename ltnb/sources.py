@@ -10,6 +10,7 @@ __all__ = ['FASHION', 'TORCHVISION', 'SOURCES', 'EMBEDDED', 'USUAL', 'digits', '
 import hashlib, io
 from collections import Counter
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def digits():
     pick = lambda i: ImageSet(images[i.flatten()], labels[i.flatten()])
     return pick(order[:, 60:]), pick(order[:, :60]), [str(i) for i in range(10)]
 
-FASHION = Path(__file__ if '__file__' in globals() else '../ltnb/_').with_name('packs')/'fashion.pack'
+FASHION = Path(str(files('ltnb')))/'packs'/'fashion.pack'
 
 def fashion():
     "Photographs of Fashion-MNIST as 16×16 pixels: 500 a class to train on, 300 for the test (Xiao et al. 2017)."
