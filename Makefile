@@ -14,7 +14,7 @@ PARTS  := after samples filters adjusted collapse cbdm classifiers sau noise lad
 KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
 OTHERS := $(filter-out $(notdir $(wildcard nbs/[1-4]0_*.ipynb)),$(notdir $(wildcard nbs/*.ipynb)))
 
-.PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench faults gpu dist extras clean
+.PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench faults gpu docs dist extras clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
 	@echo 'make faults   kill -9 at random moments, 50 times each of four commands; the table is tests/faults/kills.md (an hour and a half)'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
+	@echo 'make docs     the notebooks and all modules as a site with search, in _docs/site; no link may be broken'
 	@echo 'make extras   the tests that need optional packages (datasets, timm, tensorboard), which this installs'
 	@echo 'make dist     sdist and wheel in dist/, installed into an empty folder and tried there'
 	@echo 'make clean    delete .venv (runs/ stays)'
@@ -79,6 +80,10 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 # The slides load reveal.js from REVEAL when they are opened; without a network, give a copy: make slides REVEAL=PATH
 slides: $(STAMP)
 	@$(BIN)/python tests/slides.py runs/slides $(REVEAL) nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
+
+docs: $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/python tests/docs.py _docs
 
 dist: $(STAMP)
 	@rm -rf dist build && $(BIN)/python -m build --outdir dist . >/dev/null
