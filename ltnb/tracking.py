@@ -59,7 +59,7 @@ class Logbook:
 
 # %% ../nbs/37_tracking.ipynb #e8f7e271
 class _Losses(Watch):
-    every = 10      # steps, of which the mean is logged
+    every_steps = 10    # of which the mean is logged
     def __init__(self, book, path): self.book, self.path, self.run = book, path, None
     def attach(self, parts, steps, done): self.run, self.logged = self.book.start(self.path), done
     def __call__(self, i, losses):
