@@ -21,10 +21,11 @@ from PIL import Image
 
 from ltnb.cli import main
 from ltnb.core import Damaged, InputError, TrainingError, atomic, clean, load_tensors, save_tensors, set_aside
+from ltnb.data import pack
 from ltnb.folder import is_whole, run_folder
 from ltnb.marks import load_marks, marks_for
 from ltnb.report import report
-from ltnb.sources import load_split, pack
+from ltnb.sources import load_split
 from ltnb.study import run_study
 from ltnb.training import train
 
