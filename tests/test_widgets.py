@@ -39,6 +39,9 @@ MADE = weakref.WeakSet()    # widgets
 ipywidgets.Widget.on_widget_constructed(MADE.add)
 
 
+def threads(): return {t for t in threading.enumerate() if t.name != 'tqdm_monitor'}   # which tqdm starts with its first bar
+
+
 def open_widgets(): return sum(w.comm is not None for w in MADE)
 
 
@@ -94,14 +97,14 @@ def only_what_is_new_is_collected():
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     gc.collect()
-    widgets, threads = open_widgets(), threading.active_count()
+    widgets, before = open_widgets(), threads()
     yield
     gc.collect()
     assert open_widgets() == widgets
     for _ in range(400):
-        if threading.active_count() <= threads: break
+        if threads() <= before: break
         time.sleep(.05)
-    assert threading.active_count() <= threads
+    assert threads() <= before
     plt.close('all')
 
 
@@ -752,6 +755,25 @@ def test_a_training_is_paused_stopped_and_gone_on_with(tmp_path):
     assert m.status == 'finished' and n < 60 and again[0] == weight and torch.equal(again[1], losses)
     until(lambda: 'finished' in v.info.value)
     m.pause(), m.start()
+    assert m.status == 'finished'
+    m.close()
+
+
+def test_a_pause_before_the_training_has_begun_holds_it_and_can_be_ended():
+    begin, m = threading.Event(), None
+    def run(watch):
+        begin.wait(30)
+        return train(lambda i: torch.tensor(1.), 3, {}, watch=watch)
+    m = TrainingMonitor(run)
+    v = m.open()
+    click(v, 'Start'), click(v, 'Pause')
+    begin.set()
+    for _ in range(100):
+        if m.total: break
+        time.sleep(.05)
+    assert m.status == 'paused' and not v.start.disabled and len(m.losses) <= 1
+    click(v, 'Go on')
+    m.wait(30)
     assert m.status == 'finished'
     m.close()
 

@@ -66,7 +66,8 @@ class TrainingMonitor(Explorer, Watch):
 
     def attach(self, parts:dict, steps:int, done:int):
         "`train` says what it trains, how many steps in all, and how many were done before."
-        self.total, self.status, self._since = steps, 'running', (time.perf_counter(), done)
+        held = self._thread and not self._go.is_set()       # paused before the training had begun
+        self.total, self.status, self._since = steps, 'paused' if held else 'running', (time.perf_counter(), done)
         if self.split and 'average' in parts:
             net = parts['average'].module
             self.pipe = with_sampler(ClassConditionalPipeline(net, noise_schedule(), patch_of(net, self.split.image_shape[0])))
