@@ -455,9 +455,9 @@ from ltnb.widgets.gallery import study_classifier
 split = notebook_run().split
 gallery = Gallery(split, '../study')
 pipes = {'cbdm': load_generator('../study/generators/cbdm')}
-y = torch.full((24,), split.num_classes - 1)        # a tiny study draws too few for recall
-more = Gallery(split, dict(cbdm=ImageSet.generated(sample(pipes['cbdm'], y, steps=5), y)))''',
-             tail='TailBrowser(gallery)', missed='MissedModes(more)', wall='TailWall(gallery)', map='TailMap(gallery)', filter='FilterExplorer(gallery)',
+y = torch.full((24,), split.num_classes - 1)        # what a tiny study draws is noise, which misses nothing: here one sample, again and again
+one = Gallery(split, dict(cbdm=ImageSet.generated(sample(pipes['cbdm'], y[:1], steps=5).repeat(24, 1, 1, 1), y)))''',
+             tail='TailBrowser(gallery)', missed='MissedModes(one)', wall='TailWall(gallery)', map='TailMap(gallery)', filter='FilterExplorer(gallery)',
              guidance='GuidanceExplorer(split, pipes)', path='DenoisingPath(split, pipes)',
              monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(generator_settings(split, "tiny"), steps=400), path="net", '
                      'watch=watch), split)\nmonitor',
