@@ -425,7 +425,7 @@ def test_any_byte_of_a_pack_may_be_another_and_any_part_of_it_missing(small_pack
 @given(data=st.data())
 def test_any_marks_are_read_or_refused_in_one_line(tmp_path, data):
     drawn = dict(seed=0, per_class=2, sampler='ddim', steps=2, guidance=.5, policy=None, generator_sha256='x')
-    whole = dict(schema=1, marks=[dict(generator='cbdm', drawn=drawn, keep=[0, 5], drop=[2])])
+    whole = dict(schema=1, marks=[dict(generator='cbdm', drawn=drawn, keep=[0, 5], drop=[2], reasons={})])
     file = tmp_path / 'm.json'
     assert load_marks(save_as(file, whole)) == whole['marks']
     marks = in_one_line(load_marks, save_as(file, changed(data.draw, whole)))
