@@ -158,15 +158,17 @@ def beside(guess,       # a number, or as many as there are results; `...` while
 _wrong = Counter()  # hints -> how often they were needed
 
 def check(answer,     # the reader's answer; `...` while there is none
-          right,      # right(answer) is true for a right one
+          right,      # right(answer) is true for a right one; it may assert, and say what does not hold
           *hints:str  # one is shown after each wrong answer, the last again and again
          ):
     "Say whether an exercise's `answer` is right; without an answer, say that one is awaited."
     if answer is ...: return print('Your answer? Put it in place of the dots and run the two cells again.')
+    lacks = ''
     try: ok = bool(right(answer))
+    except AssertionError as e: ok, lacks = False, f' What does not hold: {e}.'
     except Exception as e: return print(f'That could not be checked ({type(e).__name__}: {e}).')
     if ok: return print('Right.')
-    print(f'Not yet. A hint: {hints[min(_wrong[hints], len(hints) - 1)]}')
+    print(f'Not yet.{lacks} A hint: {hints[min(_wrong[hints], len(hints) - 1)]}')
     _wrong[hints] += 1
 
 def hashed(answer) -> str: # eight hexadecimal digits
