@@ -3,7 +3,6 @@ PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.made
 RUN    := runs/fashion
-REVEAL := https://unpkg.com/reveal.js@4.0.2
 # of make record: digits or fashion, draws of the long tail, experiments
 DATA   := fashion
 DRAWS  := ldam,1,2
@@ -71,9 +70,9 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 	@$(BIN)/ltnb experiment $* --data $(DATA) --draws $(DRAWS) --out runs/experiments-$(DATA)
 	@mkdir -p nbs/recorded/$(DATA) && cp runs/experiments-$(DATA)/experiments/$*.json nbs/recorded/$(DATA)/
 
-# The slides load reveal.js from REVEAL when they are opened; without a network, give a copy: make slides REVEAL=PATH
+# Opened without a network: reveal.js and MathJax come from two packages, once, and lie in runs/slides/static
 slides: $(STAMP)
-	@$(BIN)/python tests/slides.py runs/slides $(REVEAL) nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
+	@$(BIN)/python tests/slides.py runs/slides nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
 
 faults: $(STAMP)
 	@$(BIN)/python tests/faults

@@ -34,7 +34,7 @@ def show_tail(split:Split,
 
 # %% ../nbs/10_collapse.ipynb #53d82dbb
 def _share_scale(ax): # from 0 to 1 where all are shares: small differences look small
-    if 0 <= ax.dataLim.y0 and ax.dataLim.y1 <= 1: ax.set_ylim(-.02, 1.02)
+    if -.05 <= ax.dataLim.y0 and ax.dataLim.y1 <= 1.05: ax.set_ylim(-.05, 1.05)
 
 def plot_by_class(split:Split,
                   figures:dict,                      # name -> what `class_figures` returned
