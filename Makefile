@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.made
 RUN    := runs/fashion
+# CPU-only torch, a tenth of the size, where there is no GPU: make TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 # of make record: digits or fashion, draws of the long tail, experiments
 DATA   := fashion
 DRAWS  := ldam,1,2
@@ -11,7 +13,7 @@ PARTS  := after samples filters adjusted collapse cbdm classifiers sau noise lad
 KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
 OTHERS := $(filter-out $(notdir $(wildcard nbs/[1-4]0_*.ipynb)),$(notdir $(wildcard nbs/*.ipynb)))
 
-.PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench faults gpu clean
+.PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench faults gpu docs dist extras clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,13 +27,16 @@ help:
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
 	@echo 'make faults   processes killed at random moments, 40 times each of five commands; goes on where it was (an hour); the table is tests/faults/kills.md'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
+	@echo 'make docs     the notebooks and all modules as a site with search, in _docs/site; no link may be broken'
+	@echo 'make extras   the tests that need optional packages (datasets, timm, tensorboard), which this installs'
+	@echo 'make dist     sdist and wheel in dist/, installed into an empty folder and tried there'
 	@echo 'make clean    delete .venv (runs/ stays)'
 
 $(STAMP): settings.ini constraints.txt
 	@echo 'Setting up .venv (once; torch is about 6 GB, a few minutes)'
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "ltnb needs Python 3.10 or newer; try: make PYTHON=python3.11 …")'
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[dev]'
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import ltnb.study, nbclient, nbconvert, pytest'   # compiles what is used, not all
 	@mkdir -p .venv/share/jupyter/lab/settings   # JupyterLab asks nobody whether it may fetch news
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > .venv/share/jupyter/lab/settings/overrides.json
@@ -48,6 +53,7 @@ lab: $(STAMP)
 	@$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb
 
 export: $(STAMP)
+	@$(BIN)/python tests/badges.py
 	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export && $(MAKE) --no-print-directory readme
 
 readme: $(STAMP)
@@ -73,6 +79,18 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 # Opened without a network: reveal.js and MathJax come from two packages, once, and lie in runs/slides/static
 slides: $(STAMP)
 	@$(BIN)/python tests/slides.py runs/slides nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
+
+docs: $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/python tests/docs.py _docs
+
+dist: $(STAMP)
+	@rm -rf dist build && $(BIN)/python -m build --outdir dist . >/dev/null
+	@$(BIN)/python tests/release.py dist
+
+extras: $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,timm,log]'
+	@$(BIN)/python -m pytest tests/test_sources.py tests/test_export.py tests/test_tracking.py tests/test_timm.py
 
 faults: $(STAMP)
 	@$(BIN)/python tests/faults

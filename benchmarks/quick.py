@@ -26,7 +26,7 @@ print(json.dumps([kept.float().mean().item(), time.perf_counter() - start,
 BROWSER = '''
 import json, resource, time, torch
 from ltnb.data import ImageSet, Split, long_tail_counts
-from ltnb.widgets import FilterExplorer, Gallery, MissedModes, TailBrowser, TailWall
+from ltnb.widgets import FilterExplorer, Gallery, MissedModes, TailBrowser, TailMap, TailWall
 torch.set_num_threads(1)
 label = lambda n: torch.arange(100).repeat_interleave(torch.tensor(n))
 make = lambda n: ImageSet(torch.randint(256, (sum(n), 3, 32, 32), dtype=torch.uint8), label(n))
@@ -53,6 +53,16 @@ timed('a sample selected', setattr, b, 'selected', b.entries[5])
 e = FilterExplorer(b.gallery)
 e.open()
 timed('a threshold dragged', setattr, e.view.sliders[0], 'value', 1.1)
+def mapped():
+    m = TailMap(b.gallery, 'all')
+    m.open()
+    return m
+m = timed('a map of all opened', mapped)
+x0, x1, y0, y1 = m.limits
+for x in (2*x0 + x1) / 3, (x0 + x1) / 2, x1: timed('a lasso on the map', m.lasso, [(x0, y0), (x, y0), (x, y1), (x0, y1)])
+for i in 3, 4, 5: timed('a point of the map looked at', setattr, m, 'point', m.selected[i])
+timed('the nearest on the map', m.near)
+for sources in ('training', 'cbdm'), ('cbdm',), ('training', 'held out', 'cbdm'): timed('a source of the map hidden', setattr, m, 'sources', sources)
 g = Gallery(split, dict(ddpm=make([500]*100), cbdm=samples), features)
 m, w = MissedModes(g), TailWall(g)
 timed('what is missed: opened', m.open)
@@ -105,11 +115,13 @@ def filtering():
 
 
 def browsing():
-    "Fifty thousand samples in the browser of samples and the filter explorer, without the web browser."
+    "Fifty thousand samples in the browser of samples, the filter explorer and the map, without the web browser."
     most = {'opened': 1, 'another class': .1, 'another page': .1, 'another class by distance': .1, 'a sample selected': .1,
             'a threshold dragged': .5, 'what is missed: opened': 1, 'what is missed: another class': .1,
             'what is missed: an image selected': .1, 'the wall: opened': 1, 'the wall: other classes': .1,
-            'the wall: a sample selected': 1, 'the wall: another sample selected': .1}
+            'the wall: a sample selected': 1, 'the wall: another sample selected': .1,
+            'a map of all opened': 2, 'a lasso on the map': .1, 'a point of the map looked at': .1, 'the nearest on the map': .1,
+            'a source of the map hidden': .1}
     taken, memory = json.loads(python('-c', BROWSER))
     assert memory < 3, memory       # a second generator among it
     for what in most: yield allowed(f'50,000 samples browsed: {what}', most[what], taken[what], f'{memory:.2f} × the samples in memory')

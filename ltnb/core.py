@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['TEMPORARY', 'InputError', 'Damaged', 'TrainingError', 'TrainingStopped', 'rng', 'seeded', 'clean', 'warn', 'atomic',
            'sweep', 'save_text', 'save_json', 'load_json', 'checked', 'save_tensors', 'json_sha256', 'load_tensors',
-           'set_aside', 'fingerprint', 'progress']
+           'set_aside', 'fingerprint', 'optional', 'progress']
 
 # %% ../nbs/00_core.ipynb #80b551ad
-import errno, glob, hashlib, itertools, json, logging, os, shutil, sys, tempfile, threading
+import errno, glob, hashlib, importlib, itertools, json, logging, os, shutil, sys, tempfile, threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -192,6 +192,16 @@ def fingerprint(tensors:dict) -> str: # name -> tensor; returns 64 hexadecimal d
         x = x.numpy()
         h.update(x.astype(x.dtype.newbyteorder('<'), copy=False).tobytes())
     return h.hexdigest()
+
+# %% ../nbs/00_core.ipynb #7c55c787
+def optional(name:str,  # of a module
+             extra:str  # of ltnb, that installs it
+            ):
+    "The module `name`, imported now; an `InputError` with the command that installs it where it is missing."
+    try: return importlib.import_module(name)
+    except ModuleNotFoundError as e:
+        if e.name != name.partition('.')[0]: raise
+        raise InputError(f"this needs the package {e.name}: pip install 'ltnb[{extra}]', or {e.name} alone") from None
 
 # %% ../nbs/00_core.ipynb #9bbb4dab
 def progress(items=None, # what to go through, or nothing when the caller counts with `.update()`

@@ -205,6 +205,18 @@ class ClassConditionalPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, early16=early16, early8=early8, early4=early4)
         self.register_to_config(patch=patch)
+        self.extra = {}     # name -> text of the files that are saved and uploaded with it
+
+    def _add_extra(self, folder):
+        for name, text in self.extra.items(): (Path(folder)/name).write_text(text, encoding='utf-8')
+    def save_pretrained(self, save_directory:str|Path, **kwargs):
+        "As diffusers has it, with the files in `extra`."
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        self._add_extra(save_directory)
+        super().save_pretrained(save_directory, **kwargs)
+    def _upload_folder(self, working_dir, *args, **kwargs):    # of diffusers' `push_to_hub`, which puts a card of its own there
+        self._add_extra(working_dir)
+        return super()._upload_folder(working_dir, *args, **kwargs)
 
     @torch.no_grad()
     def __call__(self,
@@ -302,8 +314,10 @@ def with_sampler(pipe:ClassConditionalPipeline,
                 ) -> ClassConditionalPipeline:
     "The same generator with another sampler; the one given is left as it is."
     if name not in SAMPLERS: raise InputError(f'unknown sampler {name!r}: it is one of {", ".join(SAMPLERS)}')
-    return ClassConditionalPipeline(pipe.unet, SAMPLERS[name](noise_schedule().config), pipe.config.patch,
-                                    pipe.early16, pipe.early8, pipe.early4)
+    other = ClassConditionalPipeline(pipe.unet, SAMPLERS[name](noise_schedule().config), pipe.config.patch,
+                                     pipe.early16, pipe.early8, pipe.early4)
+    other.extra = pipe.extra
+    return other
 
 # %% ../nbs/07_diffusion.ipynb #ce5a7468
 def sample(pipe:ClassConditionalPipeline,

@@ -28,6 +28,7 @@ from .sau import STRATEGIES
 from .show import png
 from .sources import load_split
 from .specs import AID, GENERATORS, REAL, TAUS, ALL_REAL, Draw, Learner, Recipe, TrainingSet, run_settings
+from .tracking import logbook
 
 # %% ../nbs/70_experiments.ipynb #0b6b0b15
 def _collapse(usual):   # where does collapse begin?
@@ -277,11 +278,13 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
                    draws=('ldam', 1, 2), # of the long-tailed set
                    out:str|Path='runs/experiments',
                    workers:int=None,     # as in `in_parallel`
-                   say=print
+                   say=print,
+                   log:str=None          # the tracker that losses are logged to, as accelerate names it
                   ) -> dict:             # what is in OUT/experiments/NAME.json
     "Measure all rows of an experiment with every seed, going on where an interrupted run was."
     if name not in (*EXPERIMENTS, 'after'):
         raise InputError(f'unknown experiment {name!r}: it is one of {", ".join(EXPERIMENTS)}, after')
+    log = logbook(log, out)
     splits = [load_split(data, subset=d) for d in draws]
     split = splits[0]
     if split.full is None:
@@ -291,7 +294,7 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
     settings = run_settings(split, preset)
     identity = json.loads(json.dumps(dict(kind='experiments', data=split.sha256, settings=asdict(settings))))
     with run_folder(out, identity) as out:
-        runs = draws_of(splits, out, settings)
+        runs = draws_of(splits, out, settings, log=log)
         lives = on_main(Lives, out, way_of_computing(workers))
         of = (runs, list(seeds), workers, say, lambda part, took: lives.add(name))
         measured = _compare(*of) if name == 'after' else _measure(name, *of)

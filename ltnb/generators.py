@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .cards import generator_files
 from .compute import Speed, default_device, mixed_precision, team, usual_speed
 from .core import Damaged, InputError, atomic, fingerprint, load_json, save_json, seeded
 from .data import Split
@@ -54,11 +55,13 @@ def _network(split, settings, start, seed):
     return net
 
 def _save_generator(path, pipe, about):
+    pipe.extra = generator_files(pipe.training)
     with atomic(path) as tmp:
         try: pipe.save_pretrained(tmp)
         except SafetensorError as e: raise OSError(f'{path} cannot be written ({e})') from e     # a full disk, say
         save_json(tmp/'training.json', pipe.training | dict(sha256=_sha256(pipe)))
 
+# %% ../nbs/36_generators.ipynb #6981c735
 def _sha256(pipe): # of all its networks
     nets = {name: net for name, net in pipe.components.items() if isinstance(net, torch.nn.Module)}
     return fingerprint({f'{name}.{k}': v for name, net in nets.items() for k, v in net.state_dict().items()})
@@ -112,7 +115,8 @@ def _fit(split, loss, settings, seed, checkpoint, about, start, device, speed, *
 
     losses, seconds = train(step, settings.steps, parts, checkpoint, about, **kwargs)
     pipe = with_sampler(ClassConditionalPipeline(average.module.eval(), schedule, settings.patch, **early))
-    pipe.training = dict(about, parameters=count_parameters(net), seconds=seconds, speed=asdict(speed),
+    data = dict(name=split.name, class_names=list(split.class_names), counts=split.counts, image_shape=list(split.image_shape))
+    pipe.training = dict(about, data=data, parameters=count_parameters(net), seconds=seconds, speed=asdict(speed),
                          processes=processes, losses=[round(c.mean().item(), 5) for c in losses.chunk(200)])
     return pipe
 
@@ -141,7 +145,8 @@ def load_generator(path:str|Path) -> ClassConditionalPipeline: # a folder that `
         if passing: raise       # the generator may be as it should be
         raise Damaged(f'{path} cannot be loaded ({(str(e) or type(e).__name__).splitlines()[0]}): delete it, and it is made again') from e
     if training.get('sha256', seen := _sha256(pipe)) != seen: raise Damaged(f'{path} is damaged: delete it, and it is made again')
-    pipe.training = training
+    pipe.training, card = training, Path(path)/'README.md'
+    pipe.extra = generator_files(training) | ({'README.md': card.read_text('utf-8', 'replace')} if card.is_file() else {})
     pipe.unet.eval()
     return pipe
 

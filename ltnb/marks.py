@@ -38,6 +38,7 @@ class _Mark(BaseModel):
         if others := set(self.reasons) - set(self.keep) - set(self.drop): raise ValueError(f'sample {min(others)} has a reason and no mark')
         return self
 
+# %% ../nbs/44_marks.ipynb #ec1d2d3a
 class _Marks(BaseModel):
     version: Literal[1] = Field(alias='schema')
     marks: list[_Mark]

@@ -24,12 +24,13 @@ from .filling import fill_classes, load_filled, save_filled
 from .filter_reports import filter_report
 from .generators import train_generator
 from .marks import DRAWN, is_of, marks_for
-from .metrics import METRICS, class_figures, flat, inception
+from .metrics import METRICS, class_figures, feature_space
 from .policies import policy_of
 from .rebalancing import adjust, class_weights, fit_rho
 from .sources import load_split
 from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Recipe, RunSettings,
                         TrainingSet, recipe_of, run_settings)
+from .tracking import Logbook, log_accuracy, log_samples
 from .training import artifact
 
 # %% ../nbs/46_runs.ipynb #d20c49c4
@@ -44,9 +45,8 @@ def part(needs,              # needs(run, *key) -> the parts that have to be the
 
 # %% ../nbs/46_runs.ipynb #ba639393
 @lru_cache(4)
-def _thinned_otherwise(source, imbalance_factor, profile, subset):
-    if source is None: raise InputError('another imbalance factor needs a split that `load_split` made')
-    return load_split(source, imbalance_factor, None if profile == 'natural' else profile, subset)
+def _thinned_otherwise(source, imbalance_factor, profile, subset): # source: items of `Split.source`
+    return load_split(imbalance_factor=imbalance_factor, profile=None if profile == 'natural' else profile, subset=subset, **dict(source))
 
 def _less_head(split, share):
     "`split` with a share of the images of classes with 20 or more; at 0 without those classes."
@@ -82,8 +82,9 @@ class Run:
                  out:str|Path,                        # the folder
                  settings:RunSettings|str='small',    # or the name of a preset
                  seed:int=0,                          # of the classifiers that judge: phi_0 and the oracle
-                 marks:list=None):                    # made by hand, as `load_marks` gives them
-        self.split, self.out, self.seed, self.marks = split, Path(out), seed, marks
+                 marks:list=None,                     # made by hand, as `load_marks` gives them
+                 log:Logbook=None):                   # where losses, samples and figures are logged as they are made
+        self.split, self.out, self.seed, self.marks, self.log = split, Path(out), seed, marks, log or Logbook()
         self.settings = run_settings(split, settings) if isinstance(settings, str) else settings
 
     def __repr__(self): return f'Run of {self.split.name} ({self.settings.preset}) in {self.out}'
@@ -96,7 +97,9 @@ class Run:
     def split_of(self, recipe:Recipe) -> Split:
         "What a generator is trained on: another imbalance factor, or fewer images of the head, than the run's own."
         split = self.split
-        if recipe.imbalance_factor: split = _thinned_otherwise(split.source, recipe.imbalance_factor, split.profile, split.subset)
+        if recipe.imbalance_factor:
+            if split.source is None: raise InputError('another imbalance factor needs a split that `load_split` made')
+            split = _thinned_otherwise(tuple(split.source.items()), recipe.imbalance_factor, split.profile, split.subset)
         return _less_head(split, recipe.head) if recipe.head != 1 else split
 
     @part(lambda run, recipe, seed: [(Run.generator, recipe.base, seed)]*recipe.fine_tuned
@@ -110,7 +113,10 @@ class Run:
         if recipe.aid: loss = AIDLoss(split, self.phi0(), loss, recipe.aid, recipe.aid_bound, relative=True)
         return train_generator(split, loss, replace(settings, steps=steps, shift=recipe.shift,
                                                     batch_imbalance=recipe.batch_imbalance), seed,
-                               self.file('generators', name_of(recipe, GENERATORS), seed, ''), start)
+                               self.generator_folder(recipe, seed), start, watch=self.log.watch(self.generator_folder(recipe, seed)))
+
+    def generator_folder(self, recipe:Recipe|str, seed:int=0) -> Path:
+        return self.file('generators', name_of(recipe_of(recipe).trained, GENERATORS), seed, '')
 
     # ---- samples
     def draw(self, recipe:Recipe) -> Draw:
@@ -161,8 +167,8 @@ class Run:
 
     # ---- figures of a generator
     def space(self): # images -> (N, D), what the settings measure generators on
-        return dict(pixels=lambda: flat, inception=lambda: inception,
-                    ce=lambda: self.features_of(self.phi0()))[self.settings.metrics.features]()
+        name = self.settings.metrics.features
+        return self.features_of(self.phi0()) if name == 'ce' else feature_space(name)
 
     def _of_all_classes(self, recipe):
         if recipe.head == 0: raise InputError(f'{recipe.name} does not know all classes: it cannot be measured on them')
@@ -177,9 +183,11 @@ class Run:
         "How good the samples of a generator are, as `class_figures` has it."
         recipe = recipe_of(recipe)
         split, s = self._of_all_classes(recipe), self.samples(recipe, seed)
-        return self.kept_row(self.samples_file(recipe, seed).stem, dict(asdict(recipe), seed=seed, samples=s.sha256),
-                             lambda: class_figures(split, s.images, s.labels, self.space(), self.judge(),
-                                                   self.settings.metrics.k, self.split.groups))
+        def make():
+            figures = class_figures(split, s.images, s.labels, self.space(), self.judge(), self.settings.metrics.k, self.split.groups)
+            log_samples(self.log, self.samples_file(recipe, seed), split, figures, s)
+            return figures
+        return self.kept_row(self.samples_file(recipe, seed).stem, dict(asdict(recipe), seed=seed, samples=s.sha256), make)
     @part(lambda run, recipe, seed, draw, few=None: [(Run.generator, recipe.trained, seed), *run.asked(draw.policy), *run.judges()])
     def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw, few:int=None) -> dict:
         """A row of an experiment: figures of samples drawn in one way, as many of a class as there are test images. Or,
@@ -274,8 +282,8 @@ class Run:
         "A classifier; `generator_seed` is None where no generator has a part in it."
         own, settings = self.settings.of_learner(learner)
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
-        return own.train(self.split, self.training_set(what, generator_seed), settings, seed,
-                         self.classifier_file(what, learner, generator_seed, seed), first)
+        path = self.classifier_file(what, learner, generator_seed, seed)
+        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, watch=self.log.watch(path))
 
     def classifier_file(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> Path:
         return self.file('classifiers', name_of((what, learner), CLASSIFIERS), generator_seed, f'-{seed}.safetensors')
@@ -294,7 +302,9 @@ class Run:
         net, data = self.trained(what, plain, generator_seed, seed), self.training_set(what, generator_seed)
         taus, of = (TAUS, plain) if learner.tau in TAUS else ((*TAUS, learner.tau), learner)
         def made():     # JSON has no NaN, the accuracy of a class without images
-            return {k: _replaced(v, math.isnan, None) for k, v in self._tested(net, data, taus).items()}
+            found = self._tested(net, data, taus)
+            log_accuracy(self.log, self.classifier_file(what, plain, generator_seed, seed), self.split, found['published'][0][0])
+            return {k: _replaced(v, math.isnan, None) for k, v in found.items()}
         row = self.kept_row(self.classifier_file(what, of, generator_seed, seed).stem,
                              dict(asdict(what), **asdict(of), seeds=[generator_seed, seed],
                                   classifier=fingerprint(net.state_dict()), data=data.sha256,

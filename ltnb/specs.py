@@ -16,10 +16,11 @@ from torch import nn
 
 from .after import MODES, CCUALoss, CMLoss, CORALLoss, OCLoss
 from .cbdm import cbdm_for
-from .classifiers import ClassifierSettings, classifier_settings, train_classifier
+from .classifiers import ClassifierSettings, classifier_settings, known_network, train_classifier
 from .core import InputError
 from .data import ImageSet, Split
 from .diffusion import GeneratorSettings, ddpm_loss, generator_settings
+from .metrics import SPACES
 from .policies import POLICIES, policy_of
 from .rebalancing import METHODS, adjusted, train_with
 from .sau import SAULoss
@@ -277,7 +278,7 @@ class SAUSettings:
 class Measuring:
     "What generators are measured on."
     k: int = 5              # neighbours
-    features: str = 'pixels'    # 'pixels', 'ce' (those of the cross-entropy classifier) or 'inception'
+    features: str = 'pixels'    # 'pixels', 'ce' (those of the cross-entropy classifier), 'inception' or 'timm:NAME'
     real: str = 'held-out test images'
 
 # %% ../nbs/45_specs.ipynb #324b74f3
@@ -307,21 +308,27 @@ def _sau_settings(split, preset, classifier): # its own network at 'paper', that
     return SAUSettings(replace(classifier, network='ResNeXt50' if large else 'ResNet32', width=64, steps=steps,
                                batch_size=128, lr=.1 if large else .01, warmup=0, weight_decay=5e-3), 2048, 128)
 
+# %% ../nbs/45_specs.ipynb #bea07500
 def run_settings(split:Split,
                  preset:str='small',  # of `PRESETS`
-                 features:str=None    # as in `Measuring`; by the kind of image if None
+                 features:str=None,   # as in `Measuring`; by the kind of image if None
+                 network:str=None     # of the classifiers, as in `ClassifierSettings`; by the preset and the size of image if None
                 ) -> RunSettings:
     "The settings of a size, for the images and classes of `split`."
     if preset not in PRESETS: raise InputError(f'unknown preset {preset!r}: it is one of {", ".join(PRESETS)}')
-    if features not in (None, 'pixels', 'ce', 'inception'):
-        raise InputError(f'unknown features {features!r}: they are pixels, ce or inception')
+    if features not in (None, 'ce', *SPACES) and not features.startswith('timm:'):
+        raise InputError(f'unknown features {features!r}: they are pixels, ce, inception or timm:NAME')
     C, classifier = split.num_classes, classifier_settings(split, preset)
+    sau = _sau_settings(split, preset, classifier)
+    if network:
+        known_network(network)
+        classifier, sau = replace(classifier, network=network), replace(sau, classifier=replace(sau.classifier, network=network))
     target = 300 if preset == 'paper' and max(split.image_shape[1:]) > 48 else None    # DiffuLT's for ImageNet-LT
     largest, plain = target or max(split.counts), dict(ddpm=0., cbdm=0.)
     guided = dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)     # as published; DDPM's where that is not known
     enough = max(largest, min(2*largest, 300))
     sampling = dict(tiny=Sampling(max(6, min(20, 400 // C)), 10, plain), small=Sampling(enough, 20, plain),
                     budget=Sampling(largest, 20, guided), paper=Sampling(largest * 3 // 2, 50, guided))  # CBDM's README
-    return RunSettings(preset, generator_settings(split, preset), classifier, _sau_settings(split, preset, classifier),
+    return RunSettings(preset, generator_settings(split, preset), classifier, sau,
                        sampling[preset], Measuring(features=features or ('ce' if split.is_colour else 'pixels')),
                        dict(tiny=0, budget=0).get(preset, 3), target)

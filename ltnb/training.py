@@ -85,8 +85,10 @@ def _restore(part, tensors, prefix):
 # %% ../nbs/04_training.ipynb #300a4b40
 class Watch:
     "Follows a training. A plain function `watch(i, losses)` will do too."
+    every_steps = 1                             # steps from one call to the next; the last step has one, too
     def attach(self, parts, steps, done): pass  # before the first step: what is trained, steps in all, steps done before
     def __call__(self, i, losses): pass         # after step i, with all losses so far; `TrainingStopped` ends the training
+    def detach(self): pass                      # after the last call, however the training ends
 
 # %% ../nbs/04_training.ipynb #a2f5f9d9
 def _finite(x): return not x.is_floating_point() or bool(x.isfinite().all())
@@ -150,6 +152,7 @@ def train(step,                     # step(i) takes optimisation step number i a
     losses, saves = torch.zeros(steps), _Checkpoints(checkpoint, parts, about)
     done, seconds = saves.restore(losses)
     writes = checkpoint and is_main()
+    every_steps = getattr(watch, 'every_steps', 1)
     if isinstance(watch, Watch): watch.attach(parts, steps, done)
     start = last = time.perf_counter()
     looked = done
@@ -160,10 +163,11 @@ def train(step,                     # step(i) takes optimisation step number i a
                 loss = step(i).detach()
                 losses = losses.to(loss.device)
                 losses[i] = loss
-                if loss.device.type == 'cpu' or watch or (i + 1) % 50 == 0 or i + 1 == steps:
+                due = watch and ((i + 1) % every_steps == 0 or i + 1 == steps)
+                if loss.device.type == 'cpu' or due or (i + 1) % 50 == 0 or i + 1 == steps:
                     looked = _look(losses, looked, i + 1, parts, desc, saves.last)
                 bar.update()
-                if watch:
+                if due:
                     before = time.perf_counter()
                     try: watch(i, losses[:i + 1].cpu())
                     except TrainingStopped:
@@ -181,7 +185,9 @@ def train(step,                     # step(i) takes optimisation step number i a
         saves.wait()
         raise
     except TrainingError as e: raise of_all(e) if team().num_processes > 1 else e
-    finally: saves.close()
+    finally:
+        saves.close()
+        if isinstance(watch, Watch): watch.detach()
     return losses.cpu(), taken()
 
 # %% ../nbs/04_training.ipynb #8c2ada6e

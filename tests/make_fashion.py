@@ -7,8 +7,8 @@ import sys
 import torch
 import torch.nn.functional as F
 
-from ltnb.data import ImageSet, Split, thin_out
-from ltnb.sources import FASHION, from_torchvision, pack
+from ltnb.data import ImageSet, Split, pack, thin_out
+from ltnb.sources import FASHION, from_torchvision
 
 NAMES = ['T-shirt', 'trousers', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'boot']
 

@@ -1,6 +1,8 @@
-"""JupyterLab in a real browser: stage notebooks are run from the menu, widgets clicked, dragged and typed at.
+"""In a real browser: in JupyterLab stage notebooks are run from the menu, widgets clicked, dragged and typed at; and the page that
+a study leaves, as on a phone, on a desk, by night and on paper.
 
 Screenshots are left in tests/output."""
+import json
 import os
 import re
 import shutil
@@ -156,6 +158,7 @@ def test_a_stage_notebook_runs_from_the_menu(lab, browser, name):
 
 CELLS = dict(setup=SETUP, tail='browser = TailBrowser(gallery)\nbrowser',
              filter='explorer = FilterExplorer(gallery, DropOOD() & NeighbourAgreement())\nexplorer',
+             map='tail_map = TailMap(gallery, 4)\ntail_map',
              generators=GENERATORS, guidance='guided = GuidanceExplorer(split, {"tau 0": pipe})\nguided',
              path='path = DenoisingPath(split, {"tau 0": pipe})\npath',
              monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(settings, '
@@ -288,18 +291,105 @@ def test_filter_explorer(cell, notebook):
             'inner_html')
 
 
+def opaque(canvas):
+    "Where a canvas has ink: the first place that has, in the page's pixels."
+    x, y = canvas.evaluate("""c => {
+        const { data, width } = c.getContext('2d').getImageData(0, 0, c.width, c.height)
+        const i = data.findIndex((v, k) => k % 4 === 3 && v > 150)
+        return [(i >> 2) % width, Math.floor((i >> 2) / width)].map(v => v * c.clientWidth / c.width)
+    }""")
+    box = canvas.bounding_box()
+    return box['x'] + x, box['y'] + y
+
+
+def test_map_of_images(cell, notebook):
+    plot, heading, info = cell.locator('.ltnb-map'), cell.locator('.widget-html', has_text='selected').first, cell.locator('[role=status]').first
+    points, ring, images = plot.locator('canvas').nth(0), plot.locator('canvas').nth(1), cell.locator('.ltnb-grid').nth(0)
+    ink = lambda canvas: canvas.evaluate('c => c.toDataURL()')
+    expect(heading).to_have_text('nothing is selected')
+    expect(info).to_contain_text('210 points')
+    plot.scroll_into_view_if_needed()
+    box, before = plot.bounding_box(), ink(points)
+    corners = [(box['x'] + box['width'] * x, box['y'] + box['height'] * y) for x, y in ((.01, .01), (.5, .01), (.5, .99), (.01, .99))]
+    notebook.mouse.move(*corners[0])
+    notebook.mouse.down()
+    for corner in corners[1:]: notebook.mouse.move(*corner, steps=8)
+    picture(cell, 'map_lasso')
+    notebook.mouse.up()
+    expect(heading).to_contain_text('cbdm · page 1 of')
+    half = int(re.match(r'(\d+) selected', heading.inner_text())[1])
+    assert 20 < half < 190
+    until(lambda: ink(points) != before)
+    expect(images.locator('.cell')).to_have_count(24)
+    before = ink(ring)
+    images.locator('.cell').nth(5).click()
+    expect(info).to_contain_text('image')
+    until(lambda: ink(ring) != before)
+    notebook.keyboard.press('PageDown')
+    expect(heading).to_contain_text('page 2 of')
+    notebook.mouse.click(*opaque(points))
+    expect(heading).to_contain_text('24 selected')
+    n, press = notebook.locator('.jp-Notebook .jp-Cell').count(), notebook.keyboard.press
+    expect(plot).to_be_focused()
+    for key in 'd', 'd': press(key)             # to JupyterLab, d d deletes a cell
+    changes(info, lambda: press('ArrowDown'))
+    changes(points, lambda: press('+'), ink)
+    changes(info, lambda: press('ArrowRight'))
+    picture(cell, 'map_zoomed')
+    changes(points, lambda: press('0'), ink)
+    press('Escape')
+    expect(heading).to_have_text('nothing is selected')
+    press('Enter')                              # nothing was looked at: the point in the middle
+    expect(heading).to_contain_text('24 selected')
+    expect(plot).to_be_focused()
+    assert notebook.locator('.jp-Notebook .jp-Cell').count() == n
+    cell.locator('input[type=checkbox]').nth(3).uncheck()
+    expect(heading).not_to_contain_text('cbdm')
+    cell.get_by_label('classes').select_option('all classes')
+    expect(info).to_contain_text('points, 0 selected')
+    cell.get_by_role('button', name='Nearest (Enter)').click()
+    expect(cell.locator('.jp-OutputArea')).to_contain_text('go to a point first')
+    cell.locator('input[type=checkbox]').nth(3).check()
+
+
 def test_guidance_explorer(cell, notebook):
-    info, grid = cell.locator('.widget-html', has_text='guidance'), cell.locator('.ltnb-grid')
-    expect(info).not_to_contain_text('drawn', timeout=60_000)
-    before = PIXELS(grid)
-    changes(info, lambda: cell.get_by_label('class').select_option('0 · 114 · many'))
-    until(lambda: PIXELS(grid) != before)
-    expect(info).not_to_contain_text('drawn', timeout=60_000)
-    changes(info, lambda: drag(notebook, cell.locator('.widget-slider').nth(1), 1.))
+    heads, grids = cell.locator('.widget-html', has_text='steps'), cell.locator('.ltnb-grid')
+    drawn = lambda: [expect(head).not_to_contain_text('drawn', timeout=60_000) for head in heads.all()]
+    expect(cell.locator('.widget-html', has_text='training images')).to_contain_text('seed 0')
+    drawn()
+    before = PIXELS(grids.nth(0))
+    cell.get_by_label('class').select_option('0 · 114 · many')
+    until(lambda: PIXELS(grids.nth(0)) != before)
+    drawn()
+    text, policy = cell.get_by_label('as text'), cell.get_by_label('policy')
+    drag(notebook, cell.locator('.widget-slider').nth(0), 1.)       # the guidance
+    expect(heads.nth(1)).to_contain_text('guidance 4')
+    drawn()
+    policy.select_option('interval')
+    handle = cell.locator('.noUi-handle:visible').nth(4)            # the upper of the interval's
+    expect(handle).to_be_visible()
+    handle.focus()
+    notebook.keyboard.press('ArrowRight')
+    expect(text).to_have_value('interval:lo=0.3:hi=3')
+    expect(heads.nth(1)).to_contain_text('interval:lo=0.3:hi=3, guidance 4')
+    drawn()
+    until(lambda: PIXELS(grids.nth(0)) != PIXELS(grids.nth(1)))     # the same noise, another guidance
+    picture(cell, 'guidance_interval')
+    text.fill('interval:hi=much')
+    text.press('Enter')
+    expect(cell.locator('[role=status]')).to_contain_text("hi must be of type float, not 'much'")
+    text.fill('cads')
+    text.press('Enter')
+    expect(policy).to_have_value('cads')
+    expect(cell.locator('.noUi-handle:visible')).to_have_count(3)
+    grids.nth(0).locator('.cell').nth(5).click()
+    expect(grids.nth(1).locator('.cell').nth(5)).to_have_attribute('aria-selected', 'true')
+    drawn()
+    changes(heads.nth(1), lambda: drag(notebook, cell.locator('.widget-slider').nth(1), 1.))
     cell.get_by_role('button', name='Cancel').click()
-    expect(info).to_contain_text('50 steps')
+    expect(heads.nth(1)).to_contain_text('50 steps')
     cell.get_by_role('button', name='Draw').click()
-    expect(info).not_to_contain_text('drawn', timeout=60_000)
+    drawn()
 
 
 def test_path_of_denoising(cell, notebook):
@@ -362,7 +452,7 @@ from ltnb.widgets.gallery import study_classifier
 split = notebook_run().split
 gallery = Gallery(split, '../study')
 pipes = {'cbdm': load_generator('../study/generators/cbdm')}''',
-             tail='TailBrowser(gallery)', missed='MissedModes(gallery)', wall='TailWall(gallery)', filter='FilterExplorer(gallery)',
+             tail='TailBrowser(gallery)', missed='MissedModes(gallery)', wall='TailWall(gallery)', map='TailMap(gallery)', filter='FilterExplorer(gallery)',
              guidance='GuidanceExplorer(split, pipes)', path='DenoisingPath(split, pipes)',
              monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(generator_settings(split, "tiny"), steps=400), path="net", '
                      'watch=watch), split)\nmonitor',
@@ -395,15 +485,15 @@ def test_every_key_and_button_of_the_help_works(study_page, name):
     cell.get_by_role('button', name='?', exact=True).click()
     expect(cell.get_by_text(next(iter(kind.HELP.values())))).to_be_visible()
     grid = cell.locator('.ltnb-grid').last if name == 'wall' else cell.locator('.ltnb-grid').first
-    for keys in kind.HELP:
-        for what in named_in(keys):
-            if what[0] == '[': cell.get_by_role('button', name=what[1:-1], exact=True).first.click()
-            else:
-                place = grid.locator('.cell').first
-                place.click() if what in ('Enter', 'Space') else place.focus()
-                study_page.keyboard.press(what)
-            if keys == '[Stop]': expect(cell).to_contain_text('stopped')
-    if grid.count() and kind is not widgets.FilterExplorer:
+    for what in (n for keys in kind.HELP for n in named_in(keys)):
+        if what[0] == '(': continue     # something for the mouse, which a test of its own tries
+        if what[0] == '[': cell.get_by_role('button', name=what[1:-1], exact=True).first.click()
+        else:
+            place = cell.locator('.ltnb-map') if name == 'map' and what[:4] != 'Page' else grid.locator('.cell').first
+            place.click() if what in ('Enter', 'Space') and name != 'map' else place.focus()
+            study_page.keyboard.press(what)
+        if what == '[Stop]': expect(cell).to_contain_text('stopped')
+    if name not in ('filter', 'monitor', 'map'):
         place = grid.locator('.cell').first
         place.click(), place.dblclick()
         expect(grid.locator('[aria-selected="true"]')).to_have_count(1)
@@ -412,9 +502,9 @@ def test_every_key_and_button_of_the_help_works(study_page, name):
     cell.get_by_role('button', name='Save view').click()
     until((study_page.folder / f'{name}.json').exists)
     cell.get_by_role('button', name='Load view').click()
-    said = cell.locator('[role=status]').all_inner_texts()
     picture(cell, f'study_{name}')
-    assert all(text.startswith('saved in') for text in said), said
+    said = cell.locator('[role=status]').all_inner_texts()[-1:]     # of `View.say`; refused input would stand there
+    assert not said or said[0].startswith('saved in') or name == 'map', said
     assert troubles(study_page) == [] and study_page.errors == []
     log = (study_page.folder.parent / 'log').read_text()
     assert 'Traceback' not in log, log[-2000:]
@@ -438,7 +528,7 @@ def test_dark_and_light_themes_read_well_and_a_restart_leaves_no_ghost(notebook)
     for theme in 'JupyterLab Light', 'JupyterLab Dark':
         menu(notebook, 'Settings', 'Theme', theme)
         notebook.wait_for_function(f"document.body.dataset.jpThemeName === '{theme}'")
-        for name in 'tail', 'filter', 'guidance', 'path', 'monitor', 'compare':
+        for name in 'tail', 'filter', 'map', 'guidance', 'path', 'monitor', 'compare':
             c = cells.nth(list(CELLS).index(name))
             c.scroll_into_view_if_needed()
             picture(c, f'{name}_{theme[11:].lower()}')
@@ -461,3 +551,128 @@ def test_dark_and_light_themes_read_well_and_a_restart_leaves_no_ghost(notebook)
     expect(tail.locator('.widget-html').nth(2)).to_contain_text('sample 541')
     expect(tail.locator('.ltnb-grid')).to_have_count(3)
     assert troubles(notebook) == [] and notebook.errors == []
+
+
+# ---- the page that a study leaves
+
+@pytest.fixture(scope='module')
+def study_page(tmp_path_factory):
+    "A report of the recorded study of the digits, digits standing in for its pictures: the address of a file."
+    from ltnb.report import report
+    from ltnb.show import png
+    from ltnb.sources import load_split
+    results = json.loads((ROOT / 'nbs/recorded/digits/study.json').read_text())
+    test = load_split('digits').test
+    eight = lambda c: png(test.of_class(c).images[:8], 4)
+    missed = lambda c: dict(picture=png(test.of_class(c).images[:12], 6), missed=10 + c, of=60)
+    results['pictures'] = dict(tail={f'{c}': {k: eight(c) for k in ('real', 'ddpm', 'cbdm', 'cbdm+filter')} for c in range(10)},
+                               kinds={f'{c}': dict(ID=eight(c), OOD=eight(0)) for c in range(6, 10)},
+                               missed={f'{c}': dict(ddpm=missed(c), cbdm=missed(c)) for c in range(10)})
+    path = tmp_path_factory.mktemp('report') / 'report.html'
+    path.write_text(report(results))
+    return path.as_uri()
+
+
+@pytest.fixture
+def opened(browser, study_page):
+    "`opened(width, …)`: the report in a window; afterwards no error was told, and nothing was fetched but the file."
+    pages, errors, fetched = [], [], []
+    def go(width=1280, **kwargs):
+        page = browser.new_page(viewport=dict(width=width, height=900), **kwargs)
+        page.on('console', lambda m: errors.append(m.text))
+        page.on('pageerror', lambda e: errors.append(str(e)))
+        page.on('request', lambda r: fetched.append(r.url))
+        page.goto(study_page)
+        pages.append(page)
+        return page
+    yield go
+    for page in pages: page.close()
+    assert errors == [] and {url for url in fetched if not url.startswith('data:image/png')} == {study_page}
+
+
+TOO_SMALL = """() => [...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && [...e.childNodes].some(
+    n => n.nodeType == 3 && n.data.trim())).map(e => [e.textContent.trim(), parseFloat(getComputedStyle(e).fontSize)
+    * (e instanceof SVGElement ? Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) : 1)]).filter(([_, size]) => size < 8*96/72 - .01)"""
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('width', [390, 1280])
+def test_the_report_fits_phone_and_desk_and_is_legible_by_day_and_night(opened, width, scheme):
+    page = opened(width, color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate('document.documentElement.scrollWidth') == width
+    assert page.evaluate("[...document.querySelectorAll('img.open, svg, select, td, th')].filter(e => e.checkVisibility() && !e.closest('.scroll') "
+                         "&& e.getBoundingClientRect().right > innerWidth).length") == 0
+    assert page.evaluate(TOO_SMALL) == []
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == 'rgb(21, 24, 27)'
+    assert dark == (scheme == 'dark')
+    for kind in 'li', '.note', 'figcaption', 'summary', 'td', 'th small', 'select', 'pre':
+        for text in page.locator(f'{kind}:visible').all()[:2]: assert contrast(text) >= 4.5, kind
+    charts = page.locator('figure svg:visible')
+    assert charts.count() == 7
+    for chart in charts.all(): assert contrast(chart.locator('text').first) >= 7
+    page.screenshot(path=OUTPUT / f'report_{width}_{scheme}.png', full_page=True)
+
+
+def test_a_class_is_chosen_from_the_list_by_keyboard(opened):
+    page = opened(390)
+    choose, panels = page.get_by_label('Class', exact=True), page.locator('.modes:visible')
+    expect(panels).to_have_count(1)
+    expect(panels).to_have_attribute('aria-label', '9')
+    choose.focus()
+    page.keyboard.press('ArrowDown')
+    expect(panels).to_have_attribute('aria-label', '8')
+    expect(panels).to_contain_text('DDPM misses 18 of 60')
+    page.keyboard.press('End')
+    expect(panels).to_have_attribute('aria-label', '0')
+    expect(panels).to_have_count(1)
+
+
+@pytest.mark.parametrize('width', [390, 1280])
+def test_an_image_is_enlarged_by_enter_and_by_a_click_and_put_back_by_escape(opened, width):
+    page = opened(width)
+    image, box = page.get_by_role('button', name='9: DDPM', exact=True), page.locator('dialog')
+    page.locator('h1').click()
+    for _ in range(2): page.keyboard.press('Tab')       # the first image, then this one
+    expect(image).to_be_focused()
+    page.keyboard.press('Enter')
+    expect(box).to_be_visible()
+    expect(box).to_contain_text('9: DDPM')
+    large, small = (e.bounding_box() for e in (box.locator('img'), image))
+    assert large['width'] > 1.5 * small['width'] and large['x'] >= 0 and large['x'] + large['width'] <= width
+    assert large['width'] / large['height'] == pytest.approx(35 / 17, rel=.05)
+    assert box.locator('img').evaluate('e => getComputedStyle(e).imageRendering') == 'pixelated'
+    page.screenshot(path=OUTPUT / f'report_enlarged_{width}.png')
+    page.keyboard.press('ArrowRight')
+    expect(box).to_contain_text('9: CBDM')
+    for _ in range(2): page.keyboard.press('ArrowLeft')
+    expect(box).to_contain_text('9: real, held out')
+    page.keyboard.press('Escape')
+    expect(box).to_be_hidden()
+    expect(page.get_by_role('button', name='9: real, held out')).to_be_focused()
+    image.click()
+    expect(box).to_be_visible()
+    page.keyboard.press('Enter')        # on the button to close
+    expect(box).to_be_hidden()
+    expect(image).to_be_focused()
+
+
+def test_without_scripts_and_on_paper_everything_is_there(opened):
+    page = opened(java_script_enabled=False)
+    expect(page.locator('.modes:visible')).to_have_count(10)
+    expect(page.get_by_label('Class', exact=True)).to_be_hidden()
+    for script in True, False:
+        page = opened(color_scheme='dark', java_script_enabled=script)
+        page.emulate_media(media='print')
+        expect(page.locator('.modes:visible')).to_have_count(10)
+        expect(page.locator('figure .wide:visible')).to_have_count(7)
+        height = lambda: page.locator('details').nth(1).bounding_box()['height']
+        folded = height()
+        assert folded > 100     # its table is there
+        if script:
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == 'rgb(255, 255, 255)'
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            expect(page.locator('details:not([open])')).to_have_count(0)
+            page.pdf(path=OUTPUT / 'report.pdf', format='A4', print_background=True)
+            page.evaluate("dispatchEvent(new Event('afterprint'))")
+            expect(page.locator('details[open]')).to_have_count(0)

@@ -21,10 +21,11 @@ from PIL import Image
 
 from ltnb.cli import main
 from ltnb.core import Damaged, InputError, TrainingError, atomic, clean, load_tensors, save_tensors, set_aside
+from ltnb.data import pack
 from ltnb.folder import is_whole, run_folder
 from ltnb.marks import load_marks, marks_for
 from ltnb.report import report
-from ltnb.sources import load_split, pack
+from ltnb.sources import load_split
 from ltnb.study import run_study
 from ltnb.training import train
 
@@ -474,8 +475,9 @@ def test_text_from_files_reaches_page_and_terminal_as_text(whole, tmp_path, caps
     results['generators'] = {HOSTILE + k: g for k, g in results['generators'].items()}
     results['versions'] = hurt(results['versions'])
     for c in results['classifiers'].values(): c['training_set'] = HOSTILE
+    results['pictures'] = {k: {HOSTILE + c: {HOSTILE + s: x for s, x in of.items()} for c, of in v.items()} for k, v in results['pictures'].items()}
     page = report(results)
-    assert '<script>' not in page and '&lt;script&gt;' in page
+    assert page.count('<script>') == 1 and page.count('&lt;script&gt;alert(1)') > 20 and all(results['pictures'].values())
     # a pack's name does not choose where a study is written
     import ltnb.study
     monkeypatch.chdir(tmp_path)

@@ -235,7 +235,7 @@ def test_what_a_study_made_is_there_for_notebooks(run, monkeypatch):
     monkeypatch.setattr('ltnb.classifiers.train', refuse)
     monkeypatch.setenv('LTNB_RUN', str(run.out))
     monkeypatch.setenv('LTNB_SIZE', 'tiny')
-    mine = notebook_run(run.split.source)
+    mine = notebook_run(run.split.source['data'])
     assert mine.out == run.out and mine.settings == run.settings and run.oracle() is None and run.judge() is None
     assert mine.generator('cbdm').training['settings']['steps'] == 40
     assert len(mine.samples('cbdm')) == 3 * run.settings.sampling.per_class

@@ -1,6 +1,7 @@
 "How images, curves and tables are shown."
 import base64
 import io
+import re
 from itertools import islice
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from ltnb.sources import load_split
-from ltnb.show import Table, beside, check, line_styles, plot_counts, png, show_class, show_images, tiles
+from ltnb.show import Table, as_svg, beside, check, line_styles, plot_counts, png, png_size, show_class, show_images, tiles
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,21 @@ def test_a_png_holds_the_very_pixels(channels, mode):
     head, data = png(x).split(',')
     im = Image.open(io.BytesIO(base64.b64decode(data)))
     assert head == 'data:image/png;base64' and im.mode == mode and (np.asarray(im) == tiles(x, 3)).all()
+    assert png_size(png(x)) == im.size == (17, 4) and png_size(png(x, 2)) == (11, 9)
+
+
+def test_only_a_png_within_the_text_has_a_size():
+    good = png(images(1, 1))
+    for bad in good + '"', good.replace('png', 'gif'), ' ' + good, good[:40], 'https://example.org/a.png', '', None, 3: assert png_size(bad) is None
+
+
+def test_a_chart_has_the_ink_of_its_page_words_that_are_words_and_is_the_same_again():
+    def draw(ax): ax.plot([0, 1], label='<b>&'), ax.legend(), ax.set_xlabel('steps')
+    chart = as_svg(draw, 'a "line"', (3, 2), 9)
+    assert chart == as_svg(draw, 'a "line"', (3, 2), 9) and 'aria-label="a &quot;line&quot;"' in chart
+    assert '>steps</text>' in chart and '&lt;b&gt;&amp;</text>' in chart and chart.count('currentColor') > 3
+    assert set(re.findall(r'font(?:-size)?: ([\d.]+)px', chart)) == {'9'} and 'metadata' not in chart
+    assert plt.rcParams['svg.fonttype'] == 'path'       # which others may rely on
 
 
 def test_images_and_counts_are_drawn_on_an_axis_of_ones_own_or_a_new_one():

@@ -9,8 +9,8 @@ from conftest import make_folder
 from PIL import Image
 
 from ltnb.core import InputError, load_tensors, save_tensors
-from ltnb.data import long_tail_counts
-from ltnb.sources import load_split, pack
+from ltnb.data import long_tail_counts, pack
+from ltnb.sources import load_split
 
 
 def test_folder(folder):
@@ -137,7 +137,7 @@ def test_a_pack_can_hold_the_balanced_set(tmp_path):
 
 
 def test_more_than_one_mosaic(tmp_path, monkeypatch):
-    monkeypatch.setattr('ltnb.sources.SIDE', 64)
+    monkeypatch.setattr('ltnb.data.SIDE', 64)
     split = photographs_folder(tmp_path / 'bars')
     pack(split, tmp_path / 'bars.pack')
     assert load_split(f'pack:{tmp_path / "bars.pack"}').sha256 == split.sha256
@@ -161,3 +161,139 @@ def test_a_pack_that_cannot_be_used_is_one_line(tmp_path, harm):
 
 def test_the_names_of_the_literature_are_the_standard_sets(tmp_path):
     with pytest.raises(InputError, match='put CIFAR10 there'): load_split(f'cifar10-lt:{tmp_path}')
+
+
+# ---- a test set held out
+
+def pixels(data): return {image.numpy().tobytes() for image in data.images}
+
+
+def without_test(root, inner='train'):
+    make_folder(root, (20, 10, 2), test=1)
+    import shutil
+    shutil.rmtree(root / 'test')
+    if not inner:
+        for p in (root / 'train').iterdir(): p.rename(root / p.name)
+        (root / 'train').rmdir()
+    return root
+
+
+@pytest.mark.parametrize('inner', ['train', ''])
+def test_a_share_of_each_class_is_held_out_whatever_files_are_called(tmp_path, inner):
+    root = without_test(tmp_path / 'bars', inner)
+    split = load_split(f'folder:{root}', test_share=.2)
+    assert (split.counts, split.test.counts(3)) == ([16, 8, 1], [4, 2, 1]) and not pixels(split.train) & pixels(split.test)
+    for i, p in enumerate(sorted(root.rglob('*.png'), reverse=True)): p.rename(p.with_name(f'again{i:03}.png'))
+    again = load_split(f'folder:{root}', test_share=.2)
+    assert pixels(again.test) == pixels(split.test) and again.source['test_share'] == .2
+
+
+def test_copies_of_an_image_stay_together(tmp_path):
+    root = without_test(tmp_path / 'bars')
+    for p in sorted((root / 'train').rglob('*.png')): p.with_name('copy-' + p.name).write_bytes(p.read_bytes())
+    split = load_split(f'folder:{root}', test_share=.3)
+    assert split.test.counts(3) == [12, 6, 2] and not pixels(split.train) & pixels(split.test)
+
+
+@pytest.mark.parametrize('data, share, says', [
+    ('folder:{root}', None, r'test is missing: --test-share 0.2 holds out'),
+    ('folder:{root}', 1., 'a share of the images, such as 0.2'),
+    ('folder:{whole}', .2, 'has a test set: leave --test-share out'),
+    ('digits', .2, 'digits has a test set of its own'),
+], ids=['no share', 'all', 'has one', 'digits'])
+def test_a_share_that_cannot_be_held_out_is_one_line(tmp_path, folder, data, share, says):
+    with pytest.raises(InputError, match=says) as e:
+        load_split(data.format(root=without_test(tmp_path / 'own'), whole=folder), test_share=share)
+    assert '\n' not in str(e.value)
+
+
+def test_a_class_of_one_image_cannot_be_shared(tmp_path):
+    root = without_test(tmp_path / 'bars')
+    (root / 'train/class2/001.png').unlink()
+    with pytest.raises(InputError, match='class2 has 1 different images'): load_split(f'folder:{root}', test_share=.2)
+
+
+# ---- data sets of the Hub
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    "Hugging Face's datasets, with a cache of its own and no network."
+    datasets = pytest.importorskip('datasets', reason="needs datasets: pip install 'ltnb[hf]'")
+    for name in ('HF_DATASETS_CACHE', 'HF_CACHE_HOME'): monkeypatch.setattr(datasets.config, name, tmp_path / 'cache')
+    monkeypatch.setattr(datasets.config, 'HF_HUB_OFFLINE', True)
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def parquet(hub, split, root, label=None):
+    "A data set of Parquet files, as most on the Hub are."
+    root.mkdir()
+    for name in 'train', 'test':
+        part = getattr(split, name)
+        rows = dict(img=[Image.fromarray(x.permute(1, 2, 0).numpy()) for x in part.images],
+                    fine=[split.class_names[c] for c in part.labels] if label is str else part.labels.tolist())
+        of = hub.Value('string') if label is str else hub.ClassLabel(names=split.class_names)
+        key = 'label' if label is str else 'fine'
+        hub.Dataset.from_dict({'img': rows['img'], key: rows['fine']},
+                              features=hub.Features({'img': hub.Image(), key: of})).to_parquet(root / f'{name}.parquet')
+    return root
+
+
+@pytest.mark.parametrize('label', [None, str], ids=['class numbers', 'class names'])
+def test_parquet_by_datasets_is_the_same_split_as_the_folder(hub, folder, tmp_path, label):
+    split = load_split(f'folder:{folder}')
+    mine = load_split(f'hf:{parquet(hub, split, tmp_path / "rows", label)}')
+    assert mine.sha256 == split.sha256 and mine.class_names == split.class_names and mine.name == 'rows'
+    assert (mine.profile, mine.full) == ('natural', None)
+
+
+def test_a_folder_of_images_by_datasets(hub, folder, tmp_path):
+    split, mine = load_split(f'folder:{folder}'), load_split(f'hf:{folder}')
+    assert mine.counts == split.counts and pixels(mine.train) == pixels(split.train) and mine.class_names == split.class_names
+    assert load_split(f'hf:{folder}', 3).counts == [6, 3, 2]
+
+
+def test_a_test_set_of_a_data_set_is_held_out_as_that_of_a_folder(hub, tmp_path):
+    root = without_test(tmp_path / 'bars')
+    assert pixels(load_split(f'hf:{root}', test_share=.2).test) == pixels(load_split(f'folder:{root}', test_share=.2).test)
+    with pytest.raises(InputError, match='neither test nor validation part: --test-share 0.2'): load_split(f'hf:{root}')
+
+
+@pytest.mark.parametrize('harm, says', [
+    ('nowhere', 'hf:.*nowhere cannot be loaded by datasets'),
+    ('no image', 'a column of images and one of classes are needed, not text, label'),
+    ('size', 'image 41 of hf:.* is 9×8'),
+    ('damaged', 'image 0 of hf:.* cannot be read as an image'),
+    ('outside', 'is outside'),
+    ('class', 'row 1 has the class 7')])
+def test_a_data_set_that_cannot_be_used_is_one_line(hub, folder, tmp_path, harm, says):
+    root, png = tmp_path / 'rows', (folder / 'test/class0/000.png').read_bytes()
+    image = lambda x: dict(bytes=x, path=None)
+    rows = dict(image=[image(png), image(png)], label=[0, 1])
+    if harm == 'size':
+        rows = dict(image=[dict(bytes=p.read_bytes(), path=None) for p in sorted((folder / 'train').rglob('*.png'))], label=[0, 1] * 21)
+        Image.new('RGB', (9, 8)).save(tmp_path / 'x.png')
+        rows['image'][41] = image((tmp_path / 'x.png').read_bytes())
+    if harm == 'damaged': rows['image'][0] = image(png[:50])
+    if harm == 'outside': rows['image'][0] = dict(bytes=None, path=str(folder / 'test/class0/000.png'))
+    if harm == 'class': rows['label'] = [0, 7]
+    features = hub.Features(image=hub.Image(), label=hub.Value('int64'))
+    if harm == 'class': features['label'] = hub.Value('int64')
+    if harm == 'no image': rows, features = dict(text=['a', 'b'], label=[0, 1]), hub.Features(text=hub.Value('string'), label=hub.Value('int64'))
+    if harm != 'nowhere':
+        root.mkdir()
+        import pyarrow.parquet as pq
+        for part in 'train', 'test':
+            table = hub.Dataset.from_dict(rows, features=features).with_format('arrow')[:]
+            pq.write_table(table, root / f'{part}.parquet')
+        if harm == 'class':     # the test set has a class that the training set has not
+            pq.write_table(hub.Dataset.from_dict(dict(rows, label=[0, 1]), features=features).with_format('arrow')[:], root / 'train.parquet')
+    else: root = 'nobody/nowhere'
+    with pytest.raises(InputError, match=says) as e: load_split(f'hf:{root}')
+    assert '\n' not in str(e.value)
+
+
+def test_without_datasets_the_command_that_installs_it_is_named(monkeypatch):
+    import sys
+    monkeypatch.setitem(sys.modules, 'datasets', None)
+    with pytest.raises(InputError, match=r"needs the package datasets: pip install 'ltnb\[hf\]'"): load_split('hf:cifar10')

@@ -1,4 +1,6 @@
 "The study: what it leaves, second runs, kill -9 in the middle, one more row of each table, and folders of others."
+import base64
+import io
 import json
 import os
 import shutil
@@ -6,25 +8,30 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from conftest import make_folder
+from conftest import ROOT, make_folder
+from PIL import Image
 
 from ltnb.classifiers import CrossEntropy, class_accuracy
 from ltnb.cli import main
 from ltnb.core import InputError, load_tensors
+from ltnb.data import ImageSet
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss
 from ltnb.between import FILTERS
 from ltnb.filtering import Filter
 from ltnb.marks import save_marks
+from ltnb.metrics import flat, missed
 from ltnb.rebalancing import METHODS
 from ltnb.report import report
 from ltnb.runs import Run
 from ltnb.sources import load_split
 from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, STORY, TAUS, Learner, Recipe,
                         TrainingSet)
-from ltnb.study import generator_figures, run_study, study_generators, study_rows
+from ltnb.study import ROOM, _pictures, generator_figures, run_study, study_generators, study_rows
 
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency',
@@ -87,9 +94,65 @@ def test_the_report_is_made_from_the_results_alone(study):
     results, out = study
     page = (out / 'report.html').read_text()
     assert page == report(json.loads((out / 'results.json').read_text()))
-    assert page.count('data:image/png') >= 10 and 'src="http' not in page and '<script' not in page
+    assert page.count('data:image/png') >= 10 and 'src="http' not in page and page.count('<script') == 1
     # tiny: poor images, and said
     assert f"{results['classifiers']['sau']['few']['mean']:.1f}" in page and 'poor' in page
+
+
+def pixels(uri): # of a picture
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(',')[1]))))
+
+
+def test_the_missed_modes_that_are_shown_are_those_of_the_reported_recall(study, bars):
+    results, out = study
+    split, k = load_split(f'folder:{bars}'), results['settings']['metrics']['k']
+    space = Run(split, out, 'tiny').space()
+    assert set(results['pictures']['missed']) == set(split.class_names)
+    seen = 0
+    for c, name in enumerate(split.class_names):
+        real = split.test.of_class(c).images
+        for generator, of in results['pictures']['missed'][name].items():
+            m = results['generators'][generator]['per_class'][c]
+            assert 1 - of['missed'] / of['of'] == pytest.approx(m['recall']) and of['of'] == m['n_real'] > k
+            t, _ = load_tensors(out / f'samples/{generator}.safetensors')
+            fake = t['images'][t['labels'] == c][:of['of']]
+            i, j, _ = missed(space(real[:of['of']]), space(fake), k)
+            assert of['missed'] == len(i)
+            if not of['missed']: assert of['picture'] is None; continue
+            shown = torch.tensor(pixels(of['picture'])).movedim(-1, 0)
+            assert shown.shape == (3, 17, 9*min(6, len(i)) - 1)
+            for n in range(min(6, len(i))):     # above the real image, below its nearest sample, the farthest first
+                assert (shown[:, :8, 9*n:9*n + 8] == real[i[n]]).all() and (shown[:, 9:, 9*n:9*n + 8] == fake[j[n]]).all()
+                seen += 1
+    assert seen
+
+
+def made_up_run(classes, size, channels, generators): # as `_pictures` asks it; noise, which no PNG makes smaller
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(classes).repeat_interleave(9)
+    images = lambda: torch.randint(0, 256, (len(labels), channels, size, size), dtype=torch.uint8, generator=g)
+    sets = {name: ImageSet.generated(images(), labels) for name in generators}
+    split = SimpleNamespace(test=ImageSet.generated(images(), labels), counts=list(range(classes, 0, -1)), num_classes=classes,
+                            class_names=[f'class {c}' for c in range(classes)])
+    report = SimpleNamespace(split=split, samples=sets[generators[0]], kept=torch.ones(len(labels), dtype=torch.bool),
+                             kinds=torch.arange(len(labels)) % 9 // 3)
+    return SimpleNamespace(split=split, samples=lambda name, seed: sets[name], filter_report=lambda what, seed: report,
+                           space=lambda: flat, settings=SimpleNamespace(metrics=SimpleNamespace(k=1)))
+
+
+@pytest.mark.parametrize('classes, most, pairs', [(10, 3e6, 6), (100, 10e6, 4), (1000, 11e6, 1)])
+def test_a_report_of_many_classes_can_be_mailed(classes, most, pairs):
+    run = made_up_run(classes, 32, 3, ['ddpm', 'cbdm'])
+    results = json.loads((ROOT / 'nbs/recorded/fashion/study.json').read_text())
+    d, many = results['dataset'], lambda x: (x * classes)[:classes]
+    d |= dict(image_size=32, num_classes=classes, class_names=run.split.class_names, train_counts=run.split.counts,
+              test_counts=many(d['test_counts']))
+    for g in results['generators'].values(): g['per_class'] = many(g['per_class'])
+    results['pictures'] = _pictures(run, ['ddpm', 'cbdm'], 0)
+    page, shown = report(results), results['pictures']['missed']
+    assert len(page) < most and page.count('<section class=modes') == len(shown) == min(classes, ROOM // (4*3*32*32))
+    shapes = {pixels(of['picture']).shape for by in shown.values() for of in by.values() if of['missed'] >= pairs}
+    assert shapes == {(65, 33*pairs - 1, 3)} and f'class {classes - 1}' in shown
 
 
 def test_what_is_left_can_be_used_alone(study):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from readme import readme
+from readme import pictures, readme
 
 from ltnb.report import accuracy_table, claims_table, generator_table
 
@@ -81,6 +81,12 @@ def test_readme_is_made_from_the_index(copy):
     assert (ROOT / 'README.md').read_text() != readme(copy)
 
 
+def test_the_picture_of_the_readme_is_that_of_a_notebook():
+    found = pictures(ROOT)
+    assert [p.name for p in found] == ['rarest.png']
+    for path, png in found.items(): assert path.read_bytes() == png and f'nbs/images/{path.name}' in (ROOT / 'README.md').read_text()
+
+
 def test_figures_in_the_readme_and_in_notebook_72_are_the_recorded_ones():
     fashion, digits = (json.loads((ROOT / f'nbs/recorded/{name}.json').read_text()) for name in ('fashion/study', 'digits/story'))
     text, tables = (ROOT / 'README.md').read_text(), (ROOT / 'nbs/72_report.ipynb').read_text()
@@ -125,6 +131,6 @@ def test_the_prose_of_the_readme_is_computed_from_the_records(monkeypatch):
         code = compile(ast.Expression(last.value), 'index', 'eval') if isinstance(last, ast.Expr) else None
         shown = eval(code, names) if code else exec(compile(ast.Module([last], []), 'index', 'exec'), names)
         if type(shown).__name__ == 'Markdown':
-            assert shown.data.strip() in (ROOT / 'README.md').read_text()
+            assert re.sub(r'\]\((\d\d_\w+\.ipynb)\)', r'](nbs/\1)', shown.data.strip()) in (ROOT / 'README.md').read_text()
             seen += 1
     assert seen == 4

@@ -22,16 +22,18 @@ from ltnb.core import InputError, load_tensors, rng
 from ltnb.training import train
 from ltnb.data import ImageSet, Split, tail_classes
 from ltnb.sources import load_split
-from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, sample
+from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, sample, with_sampler
 from ltnb.between import FILTERS
 from ltnb.filtering import Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
 from ltnb.generators import load_generator, train_generator
 from ltnb.metrics import class_figures, flat
 from ltnb.marks import load_marks
+from ltnb.policies import POLICIES, policy_of
 from ltnb.runs import notebook_run
 from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, MissedModes, TailBrowser,
-                          TailCompare, TailWall, TrainingMonitor, as_svg, stand_in_gallery)
+                          TailCompare, TailMap, TailWall, TrainingMonitor, as_svg, stand_in_gallery)
 from ltnb.widgets.base import as_png, named_in
+from ltnb.widgets.map import MOST
 
 MADE = weakref.WeakSet()    # widgets
 ipywidgets.Widget.on_widget_constructed(MADE.add)
@@ -137,7 +139,7 @@ def test_an_empty_class_and_a_class_with_one_image(gallery):
 def test_bad_input_is_one_line(gallery, pipe):
     b, e = TailBrowser(gallery, 1), FilterExplorer(gallery)
     c = TailCompare(gallery.split, dict(a=judge))
-    g = GuidanceExplorer(gallery.split, dict(one=pipe))
+    g, m = GuidanceExplorer(gallery.split, dict(one=pipe)), TailMap(gallery, 1)
     wrong = ImageSet(gallery.samples['a'].images, gallery.samples['a'].labels - 1)
     setting = lambda explorer, name, value: lambda: setattr(explorer, name, value)
     for f, says in [(lambda: Gallery(gallery.split, {}), 'at least one generator'),
@@ -149,7 +151,21 @@ def test_bad_input_is_one_line(gallery, pipe):
                     (setting(b, 'selected', 3), 'selected cannot be'),
                     (setting(b, 'page', 1.5), 'whole number'), (setting(b, 'page', 'one'), 'whole number'),
                     (setting(b, 'backwards', 'yes'), 'backwards'), (setting(b, 'file', 3), 'file'),
-                    (setting(g, 'guidance', 5.), 'guidance w: 5.0 is not a number between 0 and 4'),
+                    (setting(g, 'guidance', 5.), 'guidance w: 5.0 is not a number between -0.9 and 4'),
+                    (setting(g, 'policy', 'none'), "unknown policy 'none'"), (setting(g, 'policy', 'interval:hi=x'), 'must be of type float'),
+                    (setting(g, 'policy', 'interval:lo=3'), 'goes up'), (setting(g, 'policy', 3), 'is no text'),
+                    (setting(g, 'policy', 'feedback'), 'asks a classifier'), (setting(g, 'place', 16), 'whole number'),
+                    (lambda: g.move_interval((1., 1.)), 'goes up'),
+                    (setting(m, 'classes', 7), 'classes: 7 is none of'), (setting(m, 'space', 'x'), 'is none of features, pixels'),
+                    (setting(m, 'method', 'LDA'), "'LDA' is none of PCA"), (setting(m, 'k', 0), 'whole number between 1 and 200'),
+                    (setting(m, 'sources', ('z',)), 'they are some of training, held out, a, b'), (setting(m, 'sources', 'a'), 'sources cannot be'),
+                    (setting(m, 'selected', [('a', 0)]), "selected cannot be \\('a', 0\\): it is not on the map"),   # of another class
+                    (setting(m, 'selected', ('a', 6)), 'not on the map'), (setting(m, 'selected', 3), 'it is a list'),
+                    (setting(m, 'selected', [('a', [])]), 'not on the map'), (setting(m, 'point', ('b', 999)), 'point cannot be'),
+                    (setting(m, 'window', (0., 0., 1., 2.)), 'window cannot be'), (setting(m, 'window', 'x'), 'window cannot be'),
+                    (lambda: m.lasso([(0, 0), (1, 1)]), 'at least three corners'), (lambda: m.lasso('abc'), 'at least three corners'),
+                    (m.zoom, 'select points'), (m.near, 'go to a point first'),
+                    (lambda: TailMap(Gallery(gallery.split, dict(training=gallery.samples['a']))), 'cannot be called'),
                     (setting(e, 'thresholds', (1., 2.)), 'thresholds cannot be'),
                     (setting(e, 'thresholds', ('a',)), 'thresholds cannot be'),
                     (setting(c, 'cell', ('a', 0, 9)), 'cell cannot be'), (setting(c, 'cell', 'a'), 'cell cannot be'),
@@ -430,9 +446,13 @@ def test_drawing_in_the_background_is_drawing(pipe):
     e.steps, e.guidance = 4, 1.5
     v = e.open()
     e.wait()
-    assert torch.equal(e.images, sample(pipe, torch.full((4,), 3), guidance=1.5, steps=4))
-    assert 'drawn' not in v.info.value
-    assert v.images.page['pixels'] == e.images.numpy().tobytes()
+    labels = torch.full((4,), 3)
+    assert torch.equal(e.images, sample(pipe, labels, guidance=1.5, steps=4))
+    assert torch.equal(e.drawn[e.beside_key], sample(pipe, labels, steps=4))
+    assert [h.value.partition(' · ')[0] for h in v.heads] == ['no guidance, 4 steps', 'guidance 1.5, 4 steps'] and 'drawn' not in v.heads[1].value
+    assert [g.page['pixels'] for g in v.grids] == [e.drawn[key].numpy().tobytes() for key in e.keys]
+    v.grids[0].selected = 2
+    assert (e.place, v.grids[1].selected, e.busy) == (2, 2, False)
     v.controls['steps'].value = 5
     e.wait()
     v.controls['steps'].value = 4
@@ -443,13 +463,81 @@ def test_drawing_in_the_background_is_drawing(pipe):
 def test_drawing_can_be_cancelled_and_another_takes_its_place(pipe):
     e = GuidanceExplorer(load_split('digits'), dict(one=pipe), n=16)
     v = e.open()
+    e.beside = 'nothing'
     for steps in 50, 49, 48, 3: e.steps = steps
     e.wait()
-    assert e.images is not None and len(e.drawn) <= 2
+    assert e.images is not None and len(e.drawn) <= 2 and v.sides[1].layout.display == 'none'
     e.steps = 50
+    e.place = 3             # what is looked at meanwhile does not begin the drawing again
+    job = e._job
+    e.place = 4
+    assert e._job is job
     e.cancel()
     e.wait()
-    assert e.images is None and 'not drawn' in v.info.value
+    assert e.images is None and 'not drawn' in v.heads[0].value
+    e.close()
+
+
+@pytest.mark.parametrize('text', [*POLICIES, 'interval:hi=3', 'auto:early=4', 'cads:s=.1'])
+def test_a_policy_is_drawn_as_sample_draws_it_beside_the_same_but_for_it(pipe, text):
+    split, policy = load_split('digits'), policy_of(text)
+    phi = lambda x: 4*x.flatten(1)[:, :10]
+    e = GuidanceExplorer(split, dict(one=pipe), cls=3, n=3, phi=phi)
+    e.steps, e.guidance, e.beside, e.policy = 3, 0. if text == 'between' else -.5, 'constant guidance', text
+    labels, same = torch.full((3,), 3), with_sampler(pipe, policy.sampler)
+    how = dict(guidance=e.guidance, steps=3*policy.steps)
+    e.figure()
+    assert torch.equal(e.images, sample(same, labels, policy=policy, asked=dict(phi=phi, train=split.train) if policy.asks else None, **how))
+    assert torch.equal(e.drawn[e.beside_key], sample(same, labels, **how))
+    assert torch.equal(e.images, e.drawn[e.beside_key]) == (text == 'constant') == (len(e.keys) == 1)
+    assert all(s > 0 for s in e.seconds.values()) and ('scale and steps of its own' in e.way(e.key)) == (text == 'between')
+
+
+def test_only_the_policies_that_a_generator_can_do_are_offered(pipe):
+    split = load_split('digits')
+    plain = type(pipe)(pipe.unet, pipe.scheduler, pipe.config.patch)
+    e = GuidanceExplorer(split, dict(plain=plain, whole=pipe), n=2)
+    assert e.policies == [name for name in POLICIES if name not in ('feedback', 'between')]
+    e.policy = 'auto'
+    e.generator = 'plain'
+    assert e.policy == 'constant' and 'auto' not in e.policies
+    with pytest.raises(InputError, match='without its early averages: train it again'): e.policy = 'auto:early=8'
+    assert GuidanceExplorer(split, dict(one=pipe), phi=judge).policies == [*POLICIES]
+
+
+def test_a_policy_is_chosen_written_and_its_interval_dragged(pipe):
+    e = GuidanceExplorer(load_split('digits'), dict(one=pipe), n=2, phi=judge)
+    e.steps, v = 2, e.open()
+    assert v.handles.layout.display == 'none'
+    v.controls['policy'].value = 'interval'
+    assert (e.policy, v.text.value, v.handles.value, v.handles.layout.display) == ('interval', 'interval', (.3, 2.), '')
+    v.handles.value = .5, 10.
+    assert e.policy == v.text.value == v.controls['policy'].value == 'interval:lo=0.5:hi=10'
+    v.text.value = 'interval:lo=.123'
+    assert v.handles.value == (.123, 2.) and e.policy == 'interval:lo=.123'
+    v.handles.value = 2., 2.
+    assert 'goes up' in v.message.value and v.handles.value == (.123, 2.)
+    v.text.value = 'interval:middle=1'
+    assert e.policy == 'interval:lo=.123' and 'has no setting &#x27;middle&#x27;' in v.message.value
+    e.policy, e.guidance = 'between', 1.
+    e.wait()
+    assert 'leave w = 1 out' in v.message.value and 'not drawn' in v.heads[1].value
+    e.close()
+
+
+def test_the_seconds_of_a_drawing_are_its_own(pipe):
+    e = GuidanceExplorer(load_split('digits'), dict(one=pipe), n=2)
+    e.steps, slow = 4, e.refresh
+    def refresh():
+        if threading.current_thread() is not threading.main_thread(): time.sleep(.5)      # a browser that is slow
+        slow()
+    e.refresh = refresh
+    e.open()
+    e.wait()
+    assert 0 < e.seconds[e.key] < 1.5       # of the four steps, not of the two seconds of watching them
+    seconds = dict(e.seconds)
+    e.draw()
+    assert e.seconds == seconds     # kept, not drawn again
     e.close()
 
 
@@ -472,6 +560,146 @@ def test_paths_are_drawn_once_and_scrubbed(pipe):
     assert p.step == 5 and f't = {p.t[4]}' in v.info.value
     with pytest.raises(InputError, match='between 1 and 6'): p.step = 7
     p.close()
+
+
+# ---- TailMap
+
+def places(m): return dict(zip((m.points.pairs[k] for k in m.shown), m.points.xy[m.shown]))
+
+
+def test_a_map_shows_the_images_of_its_classes_and_a_lasso_selects_some(gallery):
+    m = TailMap(gallery, 1)
+    v = m.open()
+    assert len(m.shown) == 5 + 10 + 50 + 50 and v.map.page['source'] == bytes([0]*5 + [1]*10 + [2]*50 + [3]*50)
+    assert v.map.page['xy'] == m.points.xy.numpy().tobytes() and v.images.layout.display == 'none'
+    at = places(m)
+    x = sorted({p[0].item() for p in at.values()})[30:32]      # a and b are the same samples
+    middle, (_, right, low, high) = sum(x) / 2, m.limits
+    send(v.map, lasso=[[middle, low], [right, low], [right, high], [middle, high]])
+    beyond = {pair for pair, p in at.items() if p[0] > middle}
+    assert set(m.selected) == beyond and 48 < len(m.selected) == len(beyond) < 115
+    assert sum(v.map.chosen) == len(beyond) and f'{len(beyond)} selected' in v.heading.value and v.images.page['shape'][0] == 24
+    click(v, '▶')
+    assert m.entries == list(m.selected[24:48]) and m.page == 2
+    pixels = b''.join(m.images[s].images[i].numpy().tobytes() for s, i in m.entries)
+    assert v.images.page['pixels'] == pixels
+    v.images.selected = 3
+    assert m.point == m.entries[3] and m.points.pairs[m.shown[v.map.selected]] == m.point and v.one.layout.display == ''
+    click(v, 'Zoom in (+)')
+    assert m.window[0] > middle - 1 and v.map.page['limits'] == list(m.window) and m.window != (middle, right, low, high)
+    send(v.map, zoom=-1)
+    assert m.window is None
+    send(v.map, clear=True)
+    assert (m.selected, m.point, v.map.selected, sum(v.map.chosen)) == ((), None, -1, 0)
+    assert m.figure()
+    m.close()
+
+
+def test_a_point_is_walked_to_and_opened_with_those_nearest_to_it(gallery):
+    m = TailMap(gallery, 1)
+    v = m.open()
+    v.map.selected = 7
+    assert m.point == ('held out', 7)       # class 1 has every third from 1
+    assert v.info.value == f'<span role="status">{m.description()}</span>' and v.one.page['shape'][0] == 1
+    v.map.selected = 20
+    assert m.point == ('a', 6 + 5) and 'drawn as c1' in v.info.value and v.one.page['captions'][0] == 'the sample' and m.selected == ()
+    m.k = 9
+    send(v.map, open=20)
+    at = places(m)
+    nearest = sorted(at, key=lambda pair: ((at[pair] - at[m.point]).norm().item(), pair != m.point))
+    assert m.selected[0] == m.point and len(m.selected) == 9
+    far = [(at[p] - at[m.point]).norm().item() for p in m.selected]
+    assert far == sorted(far) and far[-1] == pytest.approx((at[nearest[8]] - at[m.point]).norm().item())
+    send(v.map, open=999), send(v.map, perhaps=1)
+    assert m.selected[0] == ('a', 11) and v.message.value == ''
+    v.boxes['a'].value = False
+    assert m.sources == ('training', 'held out', 'b') and m.point is None and {s for s, _ in m.selected} <= set(m.sources)
+    v.boxes['a'].value = True
+    v.controls['classes'].value = 'all'
+    assert m.selected == () and 'c1' not in v.heading.value and len(m.shown) == 15 + 30 + 56 + 56
+    m.close()
+
+
+def test_the_axes_of_a_map_are_those_of_the_real_images(gallery):
+    split, (a, b) = gallery.split, gallery.samples.values()
+    m, other = (TailMap(Gallery(split, dict(a=a, b=b), flat), 'all') for b in (b, replace(b, images=b.images // 9)))
+    for pair in ('training', 3), ('held out', 5), ('a', 7), ('b', 7):
+        assert torch.allclose(places(m)[pair], places(other)[pair], atol=1e-5) == (pair[0] != 'b')
+    real = flat(torch.cat([split.train.images, split.test.images]))
+    _, _, axes = torch.linalg.svd(real - real.mean(0), full_matrices=False)
+    expected = ((flat(gallery.samples['a'].images[7:8]) - real.mean(0)) @ axes[:2].T)[0]
+    assert torch.allclose(places(m)['a', 7].abs(), expected.abs(), atol=1e-3)
+
+
+def test_a_class_with_too_few_real_images_is_not_on_the_map_alone():
+    split, samples = made_up()
+    some = replace(split, test=split.test[:5])     # of the last class one training image and one held out
+    m = TailMap(Gallery(some, dict(a=samples)))
+    assert m.classes == 'all' and 2 not in [v for _, v in m.class_choices] and not m.gallery.phi and m.space == 'pixels'
+    with pytest.raises(InputError, match='is none of'): m.classes = 2
+    split, samples = made_up((1,), (3,))
+    with pytest.raises(InputError, match='needs three real images'): TailMap(Gallery(replace(split, test=split.test[:1]), samples))
+
+
+def test_what_is_not_finite_is_not_on_the_map(gallery):
+    def features(x):
+        f = flat(x)
+        f[::2] /= 0.
+        return f
+    m = TailMap(Gallery(gallery.split, gallery.samples, features), 1)
+    m.lasso([(-1e3, -1e3), (1e3, -1e3), (1e3, 1e3), (-1e3, 1e3)])
+    assert 0 < len(m.shown) < 115 and len(m.selected) == len(m.shown) and m.figure()
+    with pytest.raises(InputError, match='not on the map'): m.point = ('a', 6)
+
+
+@pytest.mark.filterwarnings('error::RuntimeWarning')
+def test_images_that_are_all_alike_lie_on_one_point():
+    same = ImageSet(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.zeros(5, dtype=torch.long))
+    m = TailMap(Gallery(Split('same', same, same, ['x']), dict(a=same), lambda x: flat(x)[:, :1]))     # one feature alone
+    assert m.points.xy.unique().tolist() == [0.] and m.points.text == 'PCA of the real images: 0% of their variance' and m.figure()
+    x0, x1, y0, y1 = m.limits
+    m.lasso([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    m.zoom()
+    assert len(m.selected) == 15 and m.window
+
+
+@pytest.mark.parametrize('method', [m for m in TailMap.method.metadata['options'](None) if m != 'PCA'])
+def test_methods_that_look_for_neighbours_see_some_of_the_images(gallery, method, monkeypatch):
+    monkeypatch.setattr('ltnb.widgets.map.MOST', 60)
+    m = TailMap(gallery, 1)
+    m.method = method
+    assert len(m.shown) == 5 + 10 + 22 + 22 and 'the first 22 of each class and source' in m.points.text and method in m.points.text
+    p = m.points
+    m.method = 'PCA'
+    m.method = method
+    assert m.points is p and MOST == 1500
+    m.classes = 0
+    assert torch.isfinite(m.points.xy).all()
+
+
+def test_a_map_of_fifty_thousand_points_works_out_each_thing_once():
+    "Its seconds are measured in benchmarks/quick.py."
+    split, samples = made_up((300, 60, 8), (30_000, 15_000, 4_000), (1, 8, 8))
+    seen = []
+    def features(x):
+        seen.append(len(x))
+        return flat(x)
+    m = TailMap(Gallery(split, samples, features), 2)
+    v = m.open()
+    assert seen == [368, 10, 4_000]         # training images by the gallery; of the rest only the class that is shown
+    m.classes = 'all'
+    assert sorted(seen[3:]) == [10, 10, 15_000, 30_000]
+    points, (x0, x1, y0, y1) = m.points, m.limits
+    send(v.map, lasso=[[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    assert len(m.selected) == 49_398 and len(v.images.page['pixels']) == 24*64 and sum(v.map.chosen) == 49_398
+    m.page = m.pages
+    m.point = m.selected[-1]
+    m.near()
+    m.sources = 'training', 'samples'
+    m.classes = 2
+    m.classes = 'all'
+    assert len(seen) == 7 and m.points is points
+    m.close()
 
 
 # ---- TrainingMonitor, and training that can be stopped
@@ -743,18 +971,18 @@ def test_a_view_is_saved_and_shown_again_or_refused_whole(gallery, tmp_path):
 
 def explorers(gallery, pipe): # one of each kind
     digits = load_split('digits')
-    return (TailBrowser(gallery), MissedModes(gallery), TailWall(gallery), FilterExplorer(gallery), TailCompare(gallery.split, dict(a=judge, b=judge)),
+    return (TailBrowser(gallery), MissedModes(gallery), TailWall(gallery), TailMap(gallery), FilterExplorer(gallery), TailCompare(gallery.split, dict(a=judge, b=judge)),
             GuidanceExplorer(digits, dict(a=pipe)), DenoisingPath(digits, dict(a=pipe), steps=4), TrainingMonitor())
 
 
 def test_help_names_keys_that_the_grid_knows_and_buttons_that_are_there(gallery, pipe):
     known = {*re.findall(r'event.key === "([^"]+)"', JS), *re.findall(r'(\w+):', re.search(r'const MARKS = .*', JS)[0]), *re.findall(r'Arrow\w+', JS)}
-    known |= {k.upper() for k in 'kdu'} | {'Space'}
+    known |= {k.upper() for k in 'kdu'} | {'Space', '+', '-', '0', 'Escape'}
     for explorer in explorers(gallery, pipe):
         named = [n for keys in explorer.HELP for n in named_in(keys)]
         view = explorer.open()
         buttons = {w.description for w in all_widgets(view.root) if isinstance(w, ipywidgets.Button)} | {'Go on'}
-        assert {n for n in named if n[0] != '['} <= known and {n[1:-1] for n in named if n[0] == '['} <= buttons, explorer
+        assert {n for n in named if n[0] not in '[('} <= known and {n[1:-1] for n in named if n[0] == '['} <= buttons, explorer
         assert view.root.children[-1].layout.display == 'none'
         view.help.value = True
         assert view.root.children[-1].layout.display == '' and all(does in html.unescape(view.root.children[-1].children[0].value) for does in explorer.HELP.values())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WALK', 'TURN', 'SELECT', 'Page', 'draw_page', 'ImageGrid', 'Choice', 'Number', 'control_limits', 'make_control',
-           'wrapped_row', 'close_widgets', 'named_in', 'help_text', 'View', 'as_png', 'Explorer', 'as_svg']
+           'wrapped_row', 'close_widgets', 'named_in', 'help_text', 'View', 'as_png', 'Explorer']
 
 # %% ../../nbs/50_widgets_base.ipynb #3f13b3f3
 import base64, html, io, math, numbers, os, re, sys, threading, weakref
@@ -148,14 +148,14 @@ TURN = {'PageUp PageDown': 'turn the page'}
 SELECT = {'Enter Space': 'select the image; so does a click'}
 _SIGNS = dict(ArrowLeft='←', ArrowRight='→', ArrowUp='↑', ArrowDown='↓', PageUp='Page Up', PageDown='Page Down')
 
-def named_in(keys:str) -> list: # '[Save view] k' -> ['[Save view]', 'k']
-    "The buttons, in brackets, and keys that an entry of `HELP` names."
-    return re.findall(r'\[[^]]*\]|\S+', keys)
+def named_in(keys:str) -> list: # '[Save view] k (drag)' -> ['[Save view]', 'k', '(drag)']
+    "The buttons, in brackets, the keys, and what is done otherwise, in parentheses, that an entry of `HELP` names."
+    return re.findall(r'\[[^]]*\]|\([^)]*\)|\S+', keys)
 
-def help_text(help:dict # key, keys or [button] -> what they do
+def help_text(help:dict # keys, [button] or (something else) -> what that does
              ) -> str:  # HTML
     "What the keys and buttons of an explorer do, as a table."
-    say = lambda keys: ' '.join(f'<kbd>{html.escape(_SIGNS.get(k, k.strip("[]")))}</kbd>' for k in named_in(keys))
+    say = lambda keys: ' '.join(f'<kbd>{html.escape(_SIGNS.get(k, k.strip("[]()")))}</kbd>' for k in named_in(keys))
     return '<table>' + ''.join(f'<tr><td style="padding-right:1em">{say(keys)}</td><td>{html.escape(does)}</td></tr>'
                                for keys, does in help.items()) + '</table>'
 
@@ -213,9 +213,10 @@ class View:
         return b
 
     def grid(self, select=None,  # a method of the explorer: select(*args, place), -1 for none
-             *args, **messages) -> ImageGrid: # 'mark', 'page', 'open', … -> method(what the message says, unless that is true); others are ignored
+             *args, kind=ImageGrid, # or another widget with a place that is `selected`
+             **messages) -> ImageGrid: # 'mark', 'page', 'open', … -> method(what the message says, unless that is true); others are ignored
         "An image grid; a place that is opened is selected, unless something else is to be done with it."
-        g, actions = ImageGrid(), {key: (weakref.WeakMethod(m),) for key, m in messages.items()}
+        g, actions = kind(), {key: (weakref.WeakMethod(m),) for key, m in messages.items()}
         if select:
             self.on_change(g, select, *args, trait='selected')
             actions.setdefault('open', (weakref.WeakMethod(select), *args))
@@ -261,7 +262,7 @@ def as_png(figure,           # of matplotlib; closed afterwards
 # %% ../../nbs/50_widgets_base.ipynb #89556edb
 class Explorer(traitlets.HasTraits):
     "State to set and read, a static figure of what it shows, and a view that is made when it is first displayed."
-    HELP = {}           # key, keys or [button] -> what they do
+    HELP = {}           # keys, [button] or (something else) -> what that does
     view = None
     _settling = False   # while `changed` sets other states
 
@@ -339,29 +340,6 @@ class Explorer(traitlets.HasTraits):
         states = ', '.join(f'{label} {getattr(self, name)}' for name, label in labels.items() if label)
         return f'{type(self).__name__}: {states}'
 
+# %% ../../nbs/50_widgets_base.ipynb #aee7bd5d
 def _tuples(x): # lists, as JSON has them, as the tuples that states are
     return tuple(map(_tuples, x)) if isinstance(x, list) else x
-
-# %% ../../nbs/50_widgets_base.ipynb #1e9bd469
-_INK = '#010203'
-
-def as_svg(draw,             # draw(ax) onto a matplotlib axis
-           label:str,        # what it shows, for those who do not see it
-           size=(5., 2.)     # inches
-          ) -> str:          # HTML
-    "A chart whose ink is the text colour of the page around it."
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
-    fig = Figure(figsize=size, layout='constrained')
-    ax = fig.subplots()
-    draw(ax)
-    ax.spines[['top', 'right']].set_visible(False)
-    ax.tick_params(color=_INK, which='both')
-    for spine in ax.spines.values(): spine.set_edgecolor(_INK)
-    for text in fig.findobj(Text): text.set(color=_INK, fontsize=8)
-    f = io.StringIO()
-    fig.savefig(f, format='svg', transparent=True)
-    svg = f.getvalue()
-    svg = svg[svg.index('<svg') + 4:].replace(_INK, 'currentColor')
-    return (f'<div style="color:var(--jp-ui-font-color1,#222)"><svg role="img" aria-label="{html.escape(label)}"{svg}'
-            '</div>')

@@ -13,7 +13,8 @@ import ipywidgets, torch, traitlets
 from ..classifiers import logits
 from ..core import InputError
 from ..data import GROUP_COLORS, ImageSet, Split, group_of, tail_classes
-from .base import SELECT, WALK, Choice, Explorer, Page, View, as_svg, draw_page, wrapped_row
+from ..show import as_svg
+from .base import SELECT, WALK, Choice, Explorer, Page, View, draw_page, wrapped_row
 
 # %% ../../nbs/56_widgets_compare.ipynb #b3e5170c
 def class_accuracies(labels:torch.Tensor,    # (N,)

@@ -13,7 +13,8 @@ import ipywidgets, torch, traitlets
 from ..core import InputError
 from ..data import Split, tail_classes
 from ..filtering import KIND_COLORS, DropOOD, Filter
-from .base import WALK, Choice, Explorer, Page, View, as_svg, draw_page, wrapped_row
+from ..show import as_svg
+from .base import WALK, Choice, Explorer, Page, View, draw_page, wrapped_row
 from .gallery import Gallery, class_options
 
 # %% ../../nbs/53_widgets_filter.ipynb #97ce20fb

@@ -13,8 +13,8 @@ import ipywidgets, torch, traitlets
 from ..core import InputError
 from ..data import tail_classes
 from ..metrics import flat, nearest
-from ..show import line_styles
-from .base import SELECT, TURN, WALK, Choice, Explorer, Number, Page, View, as_svg, draw_page, wrapped_row
+from ..show import as_svg, line_styles
+from .base import SELECT, TURN, WALK, Choice, Explorer, Number, Page, View, draw_page, wrapped_row
 from .gallery import Gallery, class_heading, class_options
 from .tail import TailBrowser
 
@@ -203,6 +203,7 @@ class MissedModes(Explorer):
 # %% ../../nbs/57_widgets_missed.ipynb #37b11394
 REAL = 'real, held out'
 
+# %% ../../nbs/57_widgets_missed.ipynb #8f4b76ad
 class TailWall(Explorer):
     "A row for each class, commonest first, a grid for each generator; `selected` is a generator and the number of a sample, or None."
     N, ROWS = 5, 20

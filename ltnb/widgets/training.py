@@ -14,7 +14,8 @@ from ..core import InputError, TrainingStopped, rng
 from ..data import GROUP_COLORS, Split, tail_classes
 from ..diffusion import ClassConditionalPipeline, noise_schedule, patch_of, with_sampler
 from ..training import Watch
-from .base import Explorer, Page, View, as_svg, draw_page, wrapped_row
+from ..show import as_svg
+from .base import Explorer, Page, View, draw_page, wrapped_row
 
 # %% ../../nbs/55_widgets_training.ipynb #8b73676d
 def progress_line(status:str,

@@ -48,7 +48,7 @@ else:
     from ltnb import cli
     def shortly(command): return lambda a: (short(), command(a))
     cli._study, cli._experiment = shortly(cli._study), shortly(cli._experiment)
-    cli.main(sys.argv[1:])
+    cli.main()
 '''
 COUNTS = dict(kills='kills', sigkill='of them -9', same='ended as undisturbed', different='different', failed='failed', hangs='hangs',
               tracebacks='tracebacks', processes='processes left', shared='shared memory left', temporary='temporary files left')

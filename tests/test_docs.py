@@ -1,0 +1,39 @@
+"The site of the documentation, but for MkDocs itself: `make docs` builds it, and ends with an error at a broken link."
+import json
+
+import pytest
+from conftest import ROOT
+from docs import PARTS, api, broken, linked, notebook
+
+
+def test_a_notebook_of_the_site_has_no_cells_that_only_nbdev_needs():
+    cells = [''.join(c['source']) for c in json.loads(notebook(ROOT / 'nbs/01_data.ipynb'))['cells']]
+    assert any('def long_tail_counts' in c for c in cells) and any('](02_sources.html)' in c for c in cells)
+    assert not [c for c in cells if c.startswith('#|') or 'nbdev_export' in c or '.ipynb)' in c]
+
+
+@pytest.mark.parametrize('link, leads', [('[a](nbs/10_collapse.ipynb)', '[a](10_collapse.html)'), ('[a](07_diffusion.ipynb#x)', '[a](07_diffusion.html#x)'),
+                                         ('![a](nbs/images/x.png)', '![a](images/x.png)'), ('[a](CONTRIBUTING.md)', '[a](CONTRIBUTING.html)'),
+                                         ('[a](https://b.c/d.ipynb)', '[a](https://b.c/d.ipynb)')])
+def test_links_lead_to_pages_of_the_site(link, leads): assert linked(link) == leads
+
+
+def test_every_notebook_has_a_place_in_the_menu():
+    import re
+    left = [p.name for p in (ROOT / 'nbs').glob('[0-9]*.ipynb')]
+    for begins in PARTS.values(): left = [name for name in left if not re.match(begins, name)]
+    assert not left
+
+
+def test_a_module_s_page_has_what_its_arguments_say():
+    page = api('ltnb.export')
+    assert '### export_set' in page and '# the training set, filled up' in page and '### FORMATS\n\nA dict: `folder`, `parquet`' in page
+    assert '### Run.figures' in api('ltnb.runs')
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / 'a.html').write_text('<h1 id="top">A</h1><a href="b.html#part">b</a><a href="#top"></a><a href="https://x.y/z"></a>')
+    (tmp_path / 'b.html').write_text('<h2 id="part">B</h2><img src="../x.png"><a href="a.html"></a>')
+    assert broken(tmp_path) == [('b.html', '../x.png')]
+    (tmp_path / 'b.html').write_text('<h2>B</h2><a href="c.html"></a>')
+    assert sorted(broken(tmp_path)) == [('a.html', 'b.html#part'), ('b.html', 'c.html')]
