@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+# %% ../nbs/46_runs.ipynb #a74b54a3
 from .aid import AIDLoss
 from .between import FILTERS
 from .classifiers import accuracy_figures, accuracy_of, features, logits
