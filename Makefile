@@ -3,7 +3,6 @@ PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.made
 RUN    := runs/fashion
-REVEAL := https://unpkg.com/reveal.js@4.0.2
 # CPU-only torch, a tenth of the size, where there is no GPU: make TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 # of make record: digits or fashion, draws of the long tail, experiments
@@ -77,9 +76,9 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 	@$(BIN)/ltnb experiment $* --data $(DATA) --draws $(DRAWS) --out runs/experiments-$(DATA)
 	@mkdir -p nbs/recorded/$(DATA) && cp runs/experiments-$(DATA)/experiments/$*.json nbs/recorded/$(DATA)/
 
-# The slides load reveal.js from REVEAL when they are opened; without a network, give a copy: make slides REVEAL=PATH
+# Opened without a network: reveal.js and MathJax come from two packages, once, and lie in runs/slides/static
 slides: $(STAMP)
-	@$(BIN)/python tests/slides.py runs/slides $(REVEAL) nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
+	@$(BIN)/python tests/slides.py runs/slides nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
 
 docs: $(STAMP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

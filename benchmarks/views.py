@@ -5,10 +5,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
 from benchmarks.common import DEVICE, photographs, row, seconds, seconds_a_step
+from ltnb.augment import sau_views
 from ltnb.classifiers import classifier_settings
 from ltnb.core import rng
 from ltnb.data import to_float
-from ltnb.sau import sau_views
 from ltnb.specs import Learner
 
 

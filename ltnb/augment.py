@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'warp', 'uniform', 'affine', 'crop_flip', 'resized_crop', 'cutout', 'contrast', 'turn_hue',
-           'color_jitter', 'blur', 'auto_augment', 'geometric_augment']
+           'color_jitter', 'blur', 'auto_augment', 'sau_views', 'mixup', 'cutmix', 'geometric_augment']
 
 # %% ../nbs/05_augment.ipynb #dd2ab1bf
 import math
@@ -157,6 +157,26 @@ def auto_augment(x, generator):
             i, m = (torch.tensor(column, device=x.device) for column in zip(*mine))
             x[i] = _operate(op, x[i], m)
     return to_float(x)
+
+# %% ../nbs/05_augment.ipynb #33ec8152
+def sau_views(colour:bool) -> tuple: # three functions (x, generator) -> x
+    "SAU's three views: light, with holes, strongly distorted; photographs as in its code, characters never mirrored."
+    if colour: return (crop_flip, lambda x, g: cutout(auto_augment(crop_flip(x, g), g), g, .5),
+                            lambda x, g: blur(color_jitter(resized_crop(x, g), g), g))
+    return affine, lambda x, g: cutout(affine(x, g), g), lambda x, g: contrast(affine(x, g, 15., .1, .15), g)
+
+# %% ../nbs/05_augment.ipynb #e6ef21c7
+def mixup(a, b, lam): return lam*a + (1 - lam)*b
+
+def cutmix(a, b, lam, generator) -> tuple: # images like `a`, and the share of `a` that is left in them
+    "A rectangle of `b` of area 1 - lam at most (whole pixels, clipped at the rim), set into `a` at a random place."
+    h, w = a.shape[-2:]
+    rh, rw = int(h * (1 - lam)**.5), int(w * (1 - lam)**.5)
+    y, x = (int(torch.randint(n, (), generator=generator)) for n in (h, w))
+    top, bottom, left, right_ = max(y - rh//2, 0), min(y + rh//2, h), max(x - rw//2, 0), min(x + rw//2, w)
+    out = a.clone()
+    out[..., top:bottom, left:right_] = b[..., top:bottom, left:right_]
+    return out, 1 - (bottom - top) * (right_ - left) / (h * w)
 
 # %% ../nbs/05_augment.ipynb #c5aee2e9
 def geometric_augment(x0:torch.Tensor,            # (B, C, H, W) in [-1, 1]

@@ -33,6 +33,9 @@ def show_tail(split:Split,
     return fig
 
 # %% ../nbs/10_collapse.ipynb #53d82dbb
+def _share_scale(ax): # from 0 to 1 where all are shares: small differences look small
+    if -.05 <= ax.dataLim.y0 and ax.dataLim.y1 <= 1.05: ax.set_ylim(-.05, 1.05)
+
 def plot_by_class(split:Split,
                   figures:dict,                      # name -> what `class_figures` returned
                   metrics=('recall', 'precision')    # which of them
@@ -46,8 +49,9 @@ def plot_by_class(split:Split,
             ax.plot([f['per_class'][c][metric] for c in order], style, label=name, markersize=4)
         for x, c in enumerate(order):
             ax.axvspan(x - .5, x + .5, color=GROUP_COLORS[group_of(split.counts[c])], alpha=.12, lw=0)
-        ax.set(title=metric.replace('_', ' '), xlabel='training images of the class')
-        if len(order) <= 20: ax.set_xticks(range(len(order)), [split.counts[c] for c in order], fontsize=7)
+        ax.set(title=metric.replace('_', ' '), xlabel='training images of the class', ylabel='share' if ax is axes[0][0] else None)
+        _share_scale(ax)
+        if len(order) <= 20: ax.set_xticks(range(len(order)), [split.counts[c] for c in order], fontsize=8)
     axes[0][0].legend(frameon=False, fontsize=8)
     return fig
 
@@ -104,7 +108,8 @@ def plot_rows(curves:dict,   # name -> rows of an experiment
             at, mean, std = zip(*over_seeds(rows, x, metric, group))
             ax.errorbar([ticks.index(v) for v in at], mean, std, fmt=style, label=name, markersize=4, capsize=2)
         ax.set_xticks(range(len(ticks)), [f'{v:g}' if isinstance(v, (int, float)) else v for v in ticks], fontsize=8)
-        ax.set(title=f"{metric.replace('_', ' ')}, {group}", xlabel=label)
+        ax.set(title=f"{metric.replace('_', ' ')}, {group}", xlabel=label, ylabel='share' if ax is axes[0][0] else None)
+        _share_scale(ax)
     if len(curves) > 1: axes[0][-1].legend(frameon=False, fontsize=8)
     return fig
 

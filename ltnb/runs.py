@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+# %% ../nbs/46_runs.ipynb #a74b54a3
+from .aid import AIDLoss
 from .between import FILTERS
 from .classifiers import accuracy_figures, accuracy_of, features, logits
 from .compute import gather, on_main
@@ -20,7 +22,7 @@ from .core import Damaged, InputError, fingerprint, json_sha256, load_json, rng,
 from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
 from .filling import fill_classes, load_filled, save_filled
-from .filtering import AIDLoss, filter_report
+from .filter_reports import filter_report
 from .generators import train_generator
 from .marks import DRAWN, is_of, marks_for
 from .metrics import METRICS, class_figures, feature_space

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['tiles', 'show_images', 'plot_counts', 'show_class', 'data_uri', 'png', 'png_size', 'as_svg', 'line_styles', 'Table',
-           'check']
+           'diagram', 'beside', 'check', 'hashed']
 
 # %% ../nbs/06_show.ipynb #79daddb3
-import base64, io, re, struct
+import base64, hashlib, io, re, struct
+from collections import Counter
 from html import escape
 from itertools import cycle
 
@@ -20,7 +21,7 @@ def tiles(images,      # (N, C, H, W) uint8 tensor
          ):            # (rows*(H+1) - 1, columns*(W+1) - 1, C) uint8 array; without C if that is 1
     "Images side by side, one pixel between them."
     n, c, h, w = images.shape
-    canvas = np.full((-(-n // columns)*(h+1) - 1, columns*(w+1) - 1, c), 255, np.uint8)
+    canvas = np.full((max(1, -(-n // columns))*(h+1) - 1, columns*(w+1) - 1, c), 255, np.uint8)     # blank without images
     for i, im in enumerate(images.permute(0, 2, 3, 1).numpy()):
         y, x = (i // columns)*(h+1), (i % columns)*(w+1)
         canvas[y:y+h, x:x+w] = im
@@ -154,13 +155,58 @@ def html(self:Table) -> str:
     line = lambda tag, cells: '<tr>' + ''.join(cell(tag, c, r) for c, r in zip(cells, right)) + '</tr>\n'
     return '<table>\n' + line('th', head) + ''.join(line('td', row) for row in rows) + '</table>'
 
+# %% ../nbs/06_show.ipynb #85ad4d50
+def diagram(boxes:dict,     # name -> (x, y, text, color), x and y of the middle
+            arrows,         # pairs of names
+            size=(8, 2.6),  # in inches
+            box=(1.5, .7)   # width and height
+           ):
+    "Boxes with text, and arrows between them; returns the axis."
+    import matplotlib.pyplot as plt
+    _, ax = plt.subplots(figsize=size, layout='constrained')
+    (w, h), drawn = box, {}
+    for name, (x, y, text, color) in boxes.items():
+        drawn[name] = ax.add_patch(plt.Rectangle((x - w/2, y - h/2), w, h, facecolor=color, edgecolor='#444444', lw=.8))
+        ax.text(x, y, text, ha='center', va='center', fontsize=9)
+    for a, b in arrows:
+        ax.annotate('', boxes[b][:2], boxes[a][:2], arrowprops=dict(arrowstyle='->', color='#444444', patchA=drawn[a], patchB=drawn[b], shrinkA=1, shrinkB=1))
+    xs, ys = zip(*(b[:2] for b in boxes.values()))
+    ax.set(xlim=(min(xs) - w/2 - .1, max(xs) + w/2 + .1), ylim=(min(ys) - h/2 - .1, max(ys) + h/2 + .1))
+    ax.set_axis_off()
+    return ax
+
+# %% ../nbs/06_show.ipynb #e96f1490
+def beside(guess,       # a number, or as many as there are results; `...` while there is none
+           result:dict  # what was measured -> a number
+          ) -> Table:
+    "The reader's guesses beside the results, a row each."
+    guesses = list(guess) if isinstance(guess, (list, tuple)) else [guess]
+    if guess is ...: print('No guess yet: put yours in place of the dots above, and run the two cells again.')
+    elif len(guesses) != len(result): print(f'{len(guesses)} guesses for {len(result)} results: {", ".join(result)}')
+    guesses += [...] * (len(result) - len(guesses))
+    number = lambda g: float(g) if isinstance(g, (int, float)) else None
+    return Table({'': name, 'your guess': number(g), 'result': r, 'result less guess': None if r is None or number(g) is None else r - number(g)}
+                 for g, (name, r) in zip(guesses, result.items()))
+
 # %% ../nbs/06_show.ipynb #e1d91b5f
+_wrong = Counter()  # hints -> how often they were needed
+
 def check(answer,     # the reader's answer; `...` while there is none
-          right,      # right(answer) is true for a right one
-          hint:str    # shown after a wrong one
+          right,      # right(answer) is true for a right one; it may assert, and say what does not hold
+          *hints:str  # one is shown after each wrong answer, the last again and again
          ):
     "Say whether an exercise's `answer` is right; without an answer, say that one is awaited."
     if answer is ...: return print('Your answer? Put it in place of the dots and run the two cells again.')
+    lacks = ''
     try: ok = bool(right(answer))
+    except AssertionError as e: ok, lacks = False, f' What does not hold: {e}.'
     except Exception as e: return print(f'That could not be checked ({type(e).__name__}: {e}).')
-    print('Right.' if ok else f'Not yet. A hint: {hint}')
+    if ok: return print('Right.')
+    print(f'Not yet.{lacks} A hint: {hints[min(_wrong[hints], len(hints) - 1)]}')
+    _wrong[hints] += 1
+
+def hashed(answer) -> str: # eight hexadecimal digits
+    "The hash of a number, a word, a truth value, or several of them: an answer that cannot be read."
+    several = answer if isinstance(answer, (list, tuple)) else [answer]
+    words = [f'{a:.6g}' if isinstance(a, (int, float)) and not isinstance(a, bool) else str(a).strip().lower() for a in several]
+    return hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 ROOT = Path(__file__).parents[1]
-PARTS = {'Foundations': '0', 'Stage 1 · Mode collapse': '10', 'Stage 2 · CBDM, and what came after': '2', 'Stage 3 · Filtering': '3',
-         'Stage 4 · SAU': '40', 'Runs': '4', 'Widgets': '5', 'Reading group': '6', 'Studies': '7', 'Scaling, and the command line': '8|9'}
+PARTS = {'Foundations': '0', 'Stage 1 · Mode collapse': '10', 'Stage 2 · CBDM, and what came after': '2[0-8]', 'Stage 3 · Filtering': '29|3',
+         'Stage 4 · SAU': '4[01]|49', 'Runs': '4', 'Widgets': '5', 'Reading group': '6', 'Studies': '7', 'Scaling, and the command line': '8|9'}
 ABOUT = ('CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md')
 
 

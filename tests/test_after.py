@@ -226,7 +226,7 @@ def test_with_dropout_cm_says_nothing_at_the_start_either():
 
 def test_losses_with_a_part_of_their_own_go_under_aid_and_not_under_another(tmp_path):
     from ltnb.classifiers import build, classifier_settings
-    from ltnb.filtering import AIDLoss
+    from ltnb.aid import AIDLoss
     phi = build(SPLIT, classifier_settings(SPLIT, 'tiny'))
     for base in CORALLoss(), CCUALoss(), CMLoss(SPLIT.counts):
         losses = first_steps(lambda watch: train_generator(SPLIT, AIDLoss(SPLIT, phi, base, relative=True), generator_settings(SPLIT, 'tiny'), watch=watch), 3)[1]

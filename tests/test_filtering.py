@@ -12,9 +12,10 @@ from ltnb.data import ImageSet
 from ltnb.diffusion import generator_settings, noise_schedule, noisy_batch, unet
 from ltnb.filling import fill_classes, load_filled, save_filled
 from ltnb.between import FILTERS, PrototypeBand
-from ltnb.filtering import (AIDLoss, Balanced, BalancedNeighbours, Confidence, DropOOD, Filter,
-                            NearestPrototype, NeighbourAgreement, Quota, Ranked, aid_loss, class_balls, filter_report,
-                            id_aid_ood)
+from ltnb.aid import AIDLoss, aid_loss
+from ltnb.filter_reports import filter_report
+from ltnb.filters import Balanced, BalancedNeighbours, Confidence, Filter, NearestPrototype, Quota, Ranked
+from ltnb.filtering import DropOOD, NeighbourAgreement, class_balls, id_aid_ood
 from ltnb.sources import load_split
 from ltnb.training import describe
 

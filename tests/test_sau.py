@@ -6,13 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ltnb.augment import cutmix, sau_views
 from ltnb.classifiers import SmallNet, classifier_settings, train_classifier
 from ltnb.core import InputError, rng
 from ltnb.data import ImageSet
-from ltnb.sau import (STRATEGIES, Relabelling, SAULoss, SyntheticAwareContrastiveLoss, cutmix, distrusted,
-                      relabel, sau_views, separability)
+from ltnb.sau import STRATEGIES, SAULoss, SyntheticAwareContrastiveLoss, relabel
 from ltnb.sources import load_split
 from ltnb.training import Watch
+from ltnb.trust import Relabelling, distrusted, separability
 
 
 def slow_contrastive(z, labels, synthetic, prototypes, strategy, temperature=.1):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ltnb.sources import load_split
-from ltnb.show import Table, as_svg, check, line_styles, plot_counts, png, png_size, show_class, show_images, tiles
+from ltnb.show import Table, as_svg, beside, check, line_styles, plot_counts, png, png_size, show_class, show_images, tiles
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +135,22 @@ def test_jupyter_is_given_markdown_of_which_the_readme_is_made():
 def test_an_exercise_says_whether_an_answer_is_right(capsys, answer, said):
     check(answer, (lambda a: a == 4) if answer is not None else (lambda a: a + 1 > 0), 'fingers')
     assert said in capsys.readouterr().out
+
+
+def test_hints_become_plainer_and_a_property_that_fails_is_named(capsys):
+    def right(a):
+        if a <= 0: raise AssertionError('it is positive')      # pytest rewrites what `assert` says
+        return a == 4
+    for answer in -1, 5, 6, 4: check(answer, right, 'count', 'count on your fingers')
+    assert capsys.readouterr().out.splitlines() == ['Not yet. What does not hold: it is positive. A hint: count',
+                                                    *['Not yet. A hint: count on your fingers']*2, 'Right.']
+
+
+@pytest.mark.parametrize('guess, shown, said', [
+    (..., [None, None], 'No guess yet'), ((.5, 1), [.5, 1.], ''), (.5, [.5, None], '1 guesses for 2 results: a, b'),
+    (('x', .5), [None, .5], '')])
+def test_a_guess_stands_beside_the_result(capsys, guess, shown, said):
+    rows = beside(guess, dict(a=.75, b=None))
+    assert [r['your guess'] for r in rows] == shown and [r['result'] for r in rows] == [.75, None]
+    assert rows[0]['result less guess'] == (None if shown[0] is None else .75 - shown[0])
+    assert rows[1]['result less guess'] is None and capsys.readouterr().out.startswith(said)

@@ -17,9 +17,10 @@ from ltnb.core import InputError, TrainingError, TrainingStopped, fingerprint, l
 from ltnb.diffusion import ddpm_loss, generator_settings
 from ltnb.generators import load_generator, train_generator
 from ltnb.rebalancing import ClassBalanced, Focal
-from ltnb.sau import Relabelling, SAULoss
+from ltnb.sau import SAULoss
 from ltnb.sources import load_split
 from ltnb.training import Watch, artifact, describe, first_steps, lr_at, train
+from ltnb.trust import Relabelling
 
 
 KILLED = '''
