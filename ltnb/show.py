@@ -53,7 +53,7 @@ def plot_counts(split, # a `Split`
     for g, cs in split.groups.items():
         if cs: ax.bar(cs, [split.counts[c] for c in cs], color=GROUP_COLORS[g], label=f'{g} ({len(cs)})', width=.85)
     ax.set(yscale='log', xlabel='class', ylabel='training images', title=split.name)
-    if split.num_classes <= 20: ax.set_xticks(range(split.num_classes), split.class_names, parse_math=False)
+    if split.num_classes <= 20: ax.set_xticks(range(split.num_classes), split.class_names, parse_math=False, rotation=30, ha='right')
     ax.legend(frameon=False)
     return ax
 

@@ -7,7 +7,7 @@ __all__ = ['WALK', 'TURN', 'SELECT', 'Page', 'draw_page', 'ImageGrid', 'Choice',
            'wrapped_row', 'close_widgets', 'named_in', 'help_text', 'View', 'as_png', 'Explorer']
 
 # %% ../../nbs/50_widgets_base.ipynb #3f13b3f3
-import base64, html, io, math, numbers, os, re, sys, threading, weakref
+import base64, html, io, math, numbers, os, re, sys, textwrap, threading, weakref
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -45,9 +45,11 @@ class Page:
 def draw_page(page:Page, ax):
     "Draw a page on a matplotlib axis; returns the axis."
     n, c, h, w = page.images.shape
-    rows, gap, below = max(1, -(-n // page.columns)), max(1, w // 6), 0 if page.inside else .5*w if any(page.captions) else w // 6
+    captions = [c and textwrap.fill(c, 9) for c in page.captions]
+    lines = max((c.count('\n') + 1 for c in captions if c), default=0)
+    rows, gap, below = max(1, -(-n // page.columns)), max(1, w // 6), 0 if page.inside else (.2 + .3*lines)*w
     canvas = torch.full((3, math.ceil(rows*(h + below)), page.columns*(w + gap)), 255, dtype=torch.uint8)
-    for i, (image, caption) in enumerate(zip(page.images, page.captions)):
+    for i, (image, caption) in enumerate(zip(page.images, captions)):
         if caption is None: continue
         y, x = int(i // page.columns*(h + below)), (i % page.columns)*(w + gap)
         canvas[:, y:y + h, x:x + w] = image

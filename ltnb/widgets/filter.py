@@ -58,7 +58,7 @@ def draw_kept(ax, split:Split,
     spaced = lambda n: [v for x in n.tolist() for v in (x, 0)][:-1]     # one path for all bars is drawn quickly
     ax.stairs(spaced(kept), edges, fill=True, color=KIND_COLORS['ID'])
     ax.stairs(spaced(kept + dropped), edges, baseline=spaced(kept), fill=True, color=KIND_COLORS['OOD'])
-    if len(order) <= 20: ax.set_xticks(range(len(order)), [split.class_names[c] for c in order], parse_math=False)
+    if len(order) <= 20: ax.set_xticks(range(len(order)), [split.class_names[c] for c in order], parse_math=False, rotation=30, ha='right')
     ax.set(xlabel='class, commonest first', ylabel='samples')
 
 # %% ../../nbs/53_widgets_filter.ipynb #0f92d84b
