@@ -28,7 +28,7 @@ help:
 	@echo 'make faults   processes killed at random moments, 40 times each of five commands; goes on where it was (an hour); the table is tests/faults/kills.md'
 	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
 	@echo 'make docs     the notebooks and all modules as a site with search, in _docs/site; no link may be broken'
-	@echo 'make extras   the tests that need optional packages (datasets, timm, tensorboard), which this installs'
+	@echo 'make extras   the tests that need optional packages (datasets, timm, tensorboard, latex2mathml), which this installs'
 	@echo 'make dist     sdist and wheel in dist/, installed into an empty folder and tried there'
 	@echo 'make clean    delete .venv (runs/ stays)'
 
@@ -89,8 +89,8 @@ dist: $(STAMP)
 	@$(BIN)/python tests/release.py dist
 
 extras: $(STAMP)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,timm,log]'
-	@$(BIN)/python -m pytest tests/test_sources.py tests/test_export.py tests/test_tracking.py tests/test_timm.py
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,timm,log,docs]'
+	@$(BIN)/python -m pytest tests/test_sources.py tests/test_export.py tests/test_tracking.py tests/test_timm.py tests/test_docs.py
 
 faults: $(STAMP)
 	@$(BIN)/python tests/faults

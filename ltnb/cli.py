@@ -81,7 +81,7 @@ def _add_study(p):
                    help='generators to show, such as ddpm, cbdm, t2h, coral, ccua, cm, resampled, or one with a policy of '
                         'sampling, such as ddpm+interval:hi=3:w=1 (default: those that the rows need)')
     p.add_argument('--features', metavar='NAME',
-                   help='what generators are measured on: pixels, ce (features of the cross-entropy classifier) or '
+                   help='what generators are measured on: pixels, ce (features of the cross-entropy classifier), '
                         'inception or timm:NAME, such as timm:vit_small_patch14_dinov2 (default: pixels for gray images, else ce)')
     p.add_argument('--network', metavar='NAME',
                    help='what classifiers are: SmallNet, ResNet32, ResNet50, ResNeXt50 or timm:NAME, untrained (default: by the preset and the size of image)')
@@ -206,7 +206,8 @@ def _export(a):
     what, learner = by_name(a.row, CLASSIFIERS)
     run = kept_run(a.run)
     if what.recipe and not run.file('filled', what.name, a.generator_seed).exists():
-        raise InputError(f'{a.run} has no training set of {a.row} yet: ltnb study with --rows {a.row} makes it')
+        seed = f' --generator-seeds {a.generator_seed}' * (a.generator_seed != 0)
+        raise InputError(f'{a.run} has no training set of {a.row} yet: ltnb study with --rows {a.row}{seed} makes it')
     data = run.training_set(what, a.generator_seed)
     export_set(run.split, data, a.dest, a.to, learner.omega)
     say(f'{a.dest}: {len(data):,} training images, {int(data.synthetic.sum()):,} of them generated, and {len(run.split.test):,} test images')

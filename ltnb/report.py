@@ -48,9 +48,9 @@ def filter_table(results:dict) -> Table:
 
 # %% ../nbs/72_report.ipynb #8dfd3f9c
 def accuracy_table(results:dict) -> Table:
-    """Classifiers by accuracy in percent, mean and standard deviation over draws and seeds, and expected calibration
+    """Classifiers by accuracy in percent, mean and, of several, standard deviation over draws and seeds, and expected calibration
     error. Of a row whose tau was chosen: at that tau, and its few-shot accuracy as published."""
-    pm = lambda s: None if s is None else f"{s['mean']:.1f} ± {s['std']:.1f}"
+    pm = lambda s: None if s is None else f"{s['mean']:.1f}" + f" ± {s['std']:.1f}" * (len(s['values']) > 1)
     columns = {'many': 'many', 'medium': 'medium', 'few': 'few', 'worst class': 'worst', 'all': 'accuracy'}
     def chosen(s): return {'tau': f"{s['chosen']['tau']:g}", 'few, published': pm(s['published'])} if 'chosen' in s else {}
     return Table({'classifier': name, 'trained on': c['training_set']} | {k: pm(c[g]) for k, g in columns.items()}

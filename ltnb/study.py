@@ -24,12 +24,11 @@ from .diffusion import samples_about
 from .filtering import KINDS
 from .folder import Lives, is_whole, run_folder, save_manifest, study_of
 from .forecast import forecast, forecast_text
+from .making import make
 from .marks import is_of, load_marks
-from .metrics import feature_space
+from .metrics import feature_space, missed
 from .report import FEATURES, report
 from .rows import tested_figures
-from .making import make
-from .metrics import missed
 from .runs import Run, by_name, draws_of, filled_part, name_of, part
 from .show import png
 from .sources import load_split, source_of
@@ -187,7 +186,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
             if f is Run.generator and (run, part) not in trained: say(f'{run.samples_file(*key).stem}: trained')
             trained.add((run, part))
         if runs[0].marks: _check_marks(runs[0], generators, generator_seeds, workers, partial(on_done, runs[0]))
-        say(f'training {len(runs) * len(generator_seeds) * len(generators)} generators and the classifiers of {len(rows)} rows')
+        say(f'training the generators ({len(runs) * len(generator_seeds) * len(generators)}) and the rows of classifiers ({len(rows)})')
         made = []
         for run in runs:
             if len(runs) > 1: say(f'draw {run.split.subset}')

@@ -16,7 +16,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PARTS = {'Foundations': '0', 'Stage 1 · Mode collapse': '10', 'Stage 2 · CBDM, and what came after': '2[0-8]', 'Stage 3 · Filtering': '29|3',
          'Stage 4 · SAU': '4[01]|49', 'Runs': '4', 'Widgets': '5', 'Reading group': '6', 'Studies': '7', 'Scaling, and the command line': '8|9'}
-ABOUT = ('CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md')
+ABOUT = ('CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', 'tests/faults/kills.md')
+STYLE = '.md-grid { max-width: 84rem } math[display=block] { margin: 1em 0 }\n'     # room for a line of code, and around formulas
 
 
 def notebook(path):
@@ -27,6 +28,7 @@ def notebook(path):
         text = ''.join(c['source'])
         if text.strip() == '## Export -': break
         if text.startswith(('#| hide', '#| default_exp')): continue
+        if c['cell_type'] == 'markdown': text = with_mathml(text)
         c['source'] = re.sub(r'^#\| .*\n', '', linked(text)).splitlines(True)
         kept.append(c)
     return json.dumps(dict(nb, cells=kept), ensure_ascii=False)
@@ -35,7 +37,16 @@ def notebook(path):
 def linked(text): # links to notebooks and pages as the site has them
     text = re.sub(r'\]\((?:nbs/)?(\w+)\.ipynb(#[^)]*)?\)', r'](\1.html\2)', text)
     text = re.sub(r'\]\((?:\.\./)?nbs/images/', '](images/', text)
-    return re.sub(r'\]\((?:\.\./)?(CONTRIBUTING|CHANGELOG|SECURITY)\.md\)', r'](\1.html)', text)
+    return re.sub(r'\]\((?:\.\./)?(?:tests/faults/)?(CONTRIBUTING|CHANGELOG|SECURITY|kills)\.md\)', r'](\1.html)', text)
+
+
+def with_mathml(text): # formulas as browsers show them without a script
+    def shown(m):
+        if m['code']: return m[0]
+        from latex2mathml.converter import convert
+        formula = convert(m['block'] or m['inline'], display='block' if m['block'] else 'inline')
+        return re.sub(r'[*_|`\\]', lambda c: f'&#{ord(c[0])};', formula)    # nothing in it is Markdown
+    return re.sub(r'(?P<code>```.*?```|`[^`]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$', shown, text, flags=re.S)
 
 
 def title(path): return ''.join(json.loads(path.read_text(encoding='utf-8'))['cells'][0]['source']).splitlines()[0].lstrip('# ')
@@ -56,8 +67,13 @@ def api(name):
             value = ', '.join(f'`{k}`' for k in x) if isinstance(x, (dict, tuple)) else f'`{x!r}`'
             shown.append(f'### {symbol}\n\nA {type(x).__name__}: {value}')
             continue
-        shown += [re.sub(r'^-+\n', '', show_doc(p, renderer=BasicMarkdownRenderer)._repr_markdown_().strip()) for p in parts]
+        shown += [plain(re.sub(r'^-+\n', '', show_doc(p, renderer=BasicMarkdownRenderer)._repr_markdown_().strip())) for p in parts]
     return '\n\n'.join(shown) + '\n'
+
+
+def plain(text): # docstrings upright: show_doc sets them in italics, which a * within would end
+    star = lambda m: m[0] if m[0] != '*' else r'\*'
+    return re.sub(r'(?<=```\n\n)\*(.+)\*$', lambda m: re.sub(r'`[^`]*`|\*', star, m[1]), text, flags=re.S)
 
 
 def modules():
@@ -74,7 +90,9 @@ def write(source):
     notebooks = [p for p in sorted((ROOT / 'nbs').glob('*.ipynb')) if p.stem != 'index']
     for p in notebooks: (source / p.name).write_text(notebook(p), encoding='utf-8')
     (source / 'index.md').write_text(linked((ROOT / 'README.md').read_text(encoding='utf-8')), encoding='utf-8')
-    for name in ABOUT: (source / name).write_text(linked((ROOT / name).read_text(encoding='utf-8')).replace('(pyproject.toml)', ''), encoding='utf-8')
+    about = [ROOT / name for name in ABOUT if (ROOT / name).exists()]
+    for p in about: (source / p.name).write_text(linked(p.read_text(encoding='utf-8')).replace('(pyproject.toml)', ''), encoding='utf-8')
+    (source / 'style.css').write_text(STYLE, encoding='utf-8')
     for name in modules(): (source / f'api/{name}.md').write_text(api(name), encoding='utf-8')
     left, nav = notebooks, [{'Home': 'index.md'}]
     for part, begins in PARTS.items():
@@ -82,10 +100,10 @@ def write(source):
         left = [p for p in left if p not in mine]
         nav.append({part: [{title(p): p.name} for p in mine]})
     assert not left, left
-    nav += [{'Modules': [{name: f'api/{name}.md'} for name in modules()]}, {'About': [{n.removesuffix('.md').capitalize(): n} for n in ABOUT]}]
-    config = dict(site_name='ltnb', docs_dir=str(source), use_directory_urls=False, nav=nav,
+    nav += [{'Modules': [{name: f'api/{name}.md'} for name in modules()]}, {'About': [{p.stem.capitalize(): p.name} for p in about]}]
+    config = dict(site_name='ltnb', docs_dir=str(source), use_directory_urls=False, nav=nav, extra_css=['style.css'],
                   theme=dict(name='material', font=False, features=['navigation.indexes', 'toc.follow', 'search.highlight']),
-                  plugins=['search', {'mkdocs-jupyter': dict(execute=False, include_source=False, ignore_h1_titles=True)}],
+                  plugins=['search', {'mkdocs-jupyter': dict(execute=False, include_source=False, ignore_h1_titles=True, no_prompt=True)}],
                   markdown_extensions=['tables', 'fenced_code', 'pymdownx.superfences', {'toc': dict(toc_depth=3)}],
                   validation=dict(links=dict(not_found='ignore', unrecognized_links='ignore')))
     (source.parent / 'mkdocs.yml').write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding='utf-8')

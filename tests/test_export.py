@@ -93,6 +93,7 @@ def test_gray_images_and_names_that_are_no_folders(tmp_path):
 @pytest.mark.parametrize('case, says', [
     ('full', 'is there already, and not an empty folder'), ('file', 'is there already'), ('no run', 'is no folder of a study'),
     ('row', "unknown name 'gan': it is one of ce"), ('not made', 'has no training set of ce.ddpm.adjusted yet'),
+    ('other seed', 'yet: ltnb study with --rows .* --generator-seeds 3 makes it'),
     ('moved', 'is missing|0 class folders|no images'), ('changed', 'has other images now'), ('older', 'does not say where its images')])
 def test_what_cannot_be_exported_is_one_line(study, tmp_path, capsys, case, says):
     import re
@@ -111,6 +112,6 @@ def test_what_cannot_be_exported_is_one_line(study, tmp_path, capsys, case, says
     if case == 'older': del kept['source']
     if case != 'no run': save_json(run / 'study.json', kept)
     before = sorted(tmp_path.rglob('*'))
-    status, err = command('export', run, row, dest, capsys=capsys)
+    status, err = command('export', run, row, dest, '--generator-seed', 3 * (case == 'other seed'), capsys=capsys)
     assert status == 2 and re.search(says, err) and err.count('\n') == 1, err
     assert sorted(tmp_path.rglob('*')) == before

@@ -263,6 +263,12 @@ def test_the_chart_of_gains_says_what_the_table_says():
     assert any(set(line.get_xdata()) == {0} for line in ax.lines)
 
 
+def test_one_seed_has_no_spread(results):
+    results['classifiers']['ce']['few']['values'] = results['classifiers']['ce']['few']['values'][:1]
+    row = next(r for r in accuracy_table(results) if r['classifier'] == 'ce')
+    assert '±' not in row['few'] and float(row['few']) and '±' in row['many']
+
+
 def test_gains_without_intervals_are_points(results):
     results['seeds'] = [0]
     for c in results['classifiers'].values(): c['few']['values'] = c['few']['values'][:1]
