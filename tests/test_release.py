@@ -36,7 +36,7 @@ def test_lab_copies_the_notebooks_keeps_what_is_there_and_opens_jupyterlab(tmp_p
     (program, args), = ran
     assert program == sys.executable and args[1:4] == ['-m', 'jupyterlab', '--notebook-dir=mine'] and args[-1] == 'mine/index.ipynb'
     assert (tmp_path / 'mine/10_collapse.ipynb').read_text() == 'edited' and 'files copied' in capsys.readouterr().out
-    assert (tmp_path / 'mine/recorded/fashion/study.json').exists() and (tmp_path / 'mine/images/tail_browser.png').exists()
+    assert (tmp_path / 'mine/recorded/fashion/study.json').exists() and (tmp_path / 'mine/images/missed_modes.png').exists()
     cells = json.loads((tmp_path / 'mine/20_cbdm.ipynb').read_text())['cells']
     assert len(cells) > 10 and not [c for c in cells if 'nbdev' in ''.join(c['source'])]
     main(['lab', '--copy', 'mine'])
