@@ -396,7 +396,7 @@ def test_path_of_denoising(cell, notebook):
     large, film = cell.locator('.ltnb-grid').nth(0), cell.locator('.ltnb-grid').nth(1)
     before = PIXELS(large)
     info = cell.locator('.widget-html', has_text='after step')
-    assert 't = 0' in info.inner_text()
+    expect(info).to_contain_text('t = 0')
     changes(info, lambda: drag(notebook, cell.locator('.widget-slider').nth(0), .5))
     until(lambda: PIXELS(large) != before)
     film.locator('.cell').nth(2).click()
@@ -405,7 +405,7 @@ def test_path_of_denoising(cell, notebook):
 
 def test_monitor_of_training(cell, notebook):
     info = cell.locator('.widget-html').nth(0)
-    assert 'not started' in info.inner_text()
+    expect(info).to_contain_text('not started')
     button = lambda name: cell.get_by_role('button', name=name, exact=True)
     button('Start').click()
     expect(info).to_contain_text('steps a second', timeout=60_000)
@@ -429,7 +429,7 @@ def test_monitor_of_training(cell, notebook):
 
 def test_compare_classifiers(cell, notebook):
     caption = cell.locator('.widget-html').nth(3)
-    assert 'Click a cell' in caption.inner_text()
+    expect(caption).to_contain_text('Click a cell')
     cell.locator('.ltnb-grid').nth(1).locator('.cell').last.click()
     expect(caption).to_contain_text('images of 9 that few takes for 9')
     expect(cell.locator('.ltnb-grid').nth(2).locator('.cell')).to_have_count(24)
