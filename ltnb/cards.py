@@ -7,6 +7,7 @@ __all__ = ['SHOWN', 'KEEP', 'pipeline_code', 'model_card', 'generator_files', 'u
 
 # %% ../nbs/34_cards.ipynb #44c798fa
 import inspect
+from functools import cache
 from pathlib import Path
 
 from . import __version__, compute, core, data, diffusion
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 '''
 
+@cache
 def pipeline_code() -> str:
     "`ClassConditionalPipeline` and all that it needs, as a module that imports torch and diffusers only."
     d, c = diffusion, compute
@@ -103,4 +105,5 @@ def generator_files(training:dict, figures:dict=None, features:str=None) -> dict
 def update_card(path:Path, training:dict, figures:dict, features:str):
     "Put figures into the card at `path`, unless somebody keeps it as it is."
     card = model_card(training, figures, features)
-    if not path.is_file() or path.read_text('utf-8', 'replace') != card and KEEP in path.read_text('utf-8', 'replace'): save_text(path, card)
+    was = path.read_text('utf-8', 'replace') if path.is_file() else KEEP
+    if was != card and KEEP in was: save_text(path, card)

@@ -260,23 +260,27 @@ def main(argv:list=None):
     finally: _end_quietly(argv is None)
 
 # %% ../nbs/90_cli.ipynb #5b8e2103
+_POLITE = 'SIGTERM', 'SIGHUP'
+
+def _ours(names): # the numbers of signals that there are here, as far as this thread may say what they do
+    return [getattr(signal, n) for n in names if hasattr(signal, n)] if threading.current_thread() is threading.main_thread() else []
+
 def _end_by_signal() -> list: # signals that have come
     "What ends a process politely ends this one as Ctrl-C does: workers are stopped, what is finished is kept."
     came = []
     def interrupt(number, frame):
         came.append(number)
         raise KeyboardInterrupt
-    for number in [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]:
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is not signal.SIG_IGN:    # as nohup has it
-            signal.signal(number, interrupt)
+    for number in _ours(_POLITE):
+        if signal.getsignal(number) is not signal.SIG_IGN: signal.signal(number, interrupt)     # as nohup has it
     return came
 
 def _end_quietly(program):
     "All is said and kept: what comes now ends the process at once, or the `program` would raise while Python ends."
-    if threading.current_thread() is not threading.main_thread(): return
-    for number in [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') + ('SIGINT',)*program if hasattr(signal, name)]:
+    for number in _ours(_POLITE + ('SIGINT',)*program):
         if callable(signal.getsignal(number)): signal.signal(number, signal.SIG_DFL)
 
+# %% ../nbs/90_cli.ipynb #5cf3475b
 def _stop(error, status, message=None):
     from ltnb.compute import team
     from ltnb.core import clean

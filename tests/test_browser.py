@@ -459,7 +459,7 @@ y = torch.full((24,), split.num_classes - 1)        # what a tiny study draws is
 one = Gallery(split, dict(cbdm=ImageSet.generated(sample(pipes['cbdm'], y[:1], steps=5).repeat(24, 1, 1, 1), y)))''',
              tail='TailBrowser(gallery)', missed='MissedModes(one)', wall='TailWall(gallery)', map='TailMap(gallery)', filter='FilterExplorer(gallery)',
              guidance='GuidanceExplorer(split, pipes)', path='DenoisingPath(split, pipes)',
-             monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(generator_settings(split, "tiny"), steps=400), path="net", '
+             monitor='monitor = TrainingMonitor(lambda watch: train_generator(split, ddpm_loss, replace(generator_settings(split, "tiny"), steps=20_000), path="net", '
                      'watch=watch), split)\nmonitor',
              compare='TailCompare(split, {row: partial(logits, study_classifier(split, Path("../study"), row)) for row in ("ce", "oracle")})')
 
@@ -489,7 +489,7 @@ def test_every_key_and_button_of_the_help_works(study_views, name):
     cell.scroll_into_view_if_needed()
     cell.get_by_role('button', name='?', exact=True).click()
     expect(cell.get_by_text(next(iter(kind.HELP.values())))).to_be_visible()
-    grids = cell.locator('.ltnb-grid:has(.cell)')       # of a filter that keeps nothing one is empty
+    grids = cell.locator('.ltnb-grid' + ':has(.cell)' * (name in ('filter', 'wall')))     # of a filter that keeps nothing one is empty
     grid = grids.last if name == 'wall' else grids.first
     for what in (n for keys in kind.HELP for n in named_in(keys)):
         if what[0] == '(': continue     # something for the mouse, which a test of its own tries
@@ -498,7 +498,7 @@ def test_every_key_and_button_of_the_help_works(study_views, name):
             place = cell.locator('.ltnb-map') if name == 'map' and what[:4] != 'Page' else grid.locator('.cell').first
             place.click() if what in ('Enter', 'Space') and name != 'map' else place.focus()
             study_views.keyboard.press(what)
-        if what == '[Stop]': expect(cell).to_contain_text(re.compile('stopped|finished'))    # it may have been quicker
+        if what == '[Stop]': expect(cell).to_contain_text('stopped')
     if name not in ('filter', 'monitor', 'map'):
         place = grid.locator('.cell').first
         place.click(), place.dblclick()

@@ -112,7 +112,7 @@ def test_outputs_in_the_notebooks():
         assert 'widgets' not in nb['metadata'], f'{path.name}: widget state'
         assert nb['metadata']['kernelspec']['name'] == 'python3', path.name
         assert not [o for o in outputs if o['output_type'] == 'error'], f'{path.name}: an error among the outputs'
-        assert path.stat().st_size < 450_000, f'{path.name} is {path.stat().st_size // 1000} kB'
+        assert path.stat().st_size < 400_000, f'{path.name} is {path.stat().st_size // 1000} kB'
         assert not [o for o in outputs if 'application/vnd.jupyter.widget-view+json' in o.get('data',
             {})], f'{path.name}: a widget'
         if path.name[:2] in ('10', '20', '30', '40') or '_widgets_' in path.name:

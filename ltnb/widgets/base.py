@@ -214,6 +214,11 @@ class View:
         b.on_click(lambda _: self.do(action, *(a() if callable(a) else a for a in args)))
         return b
 
+    def pager(self, turn) -> ipywidgets.HBox: # a method of the explorer: turn(by)
+        "The state `page` with a button on each side."
+        return ipywidgets.HBox([self.button('◀', turn, -1, tooltip='previous page'), self.control('page', layout=dict(width='22em')),
+                                self.button('▶', turn, 1, tooltip='next page')])
+
     def grid(self, select=None,  # a method of the explorer: select(*args, place), -1 for none
              *args, kind=ImageGrid, # or another widget with a place that is `selected`
              **messages) -> ImageGrid: # 'mark', 'page', 'open', … -> method(what the message says, unless that is true); others are ignored
@@ -267,6 +272,7 @@ class Explorer(traitlets.HasTraits):
     HELP = {}           # keys, [button] or (something else) -> what that does
     view = None
     _settling = False   # while `changed` sets other states
+    _waiting = False    # while several states are set
 
     def __setattr__(self, name, value):
         try: super().__setattr__(name, value)
@@ -278,7 +284,7 @@ class Explorer(traitlets.HasTraits):
         self._settling = True
         try: self.changed(change['name'])
         finally: self._settling = False
-        self.after_change()
+        if not self._waiting: self.after_change()
 
     def changed(self, name:str): "A subclass resets what depends on the state `name`."
     def opened(self): "A view was made."
@@ -330,12 +336,21 @@ class Explorer(traitlets.HasTraits):
         saved, before = load_json(path), {name: getattr(self, name) for name in self._states()}
         states = saved.get('states') if isinstance(saved, dict) and saved.get('explorer') == type(self).__name__ else None
         if not isinstance(states, dict) or set(states) != set(before): raise InputError(f'{path} is no view of a {type(self).__name__}')
-        try: self._set_all({name: _tuples(states[name]) for name in before})
+        try: self.set_all(**{name: _tuples(states[name]) for name in before})
         except InputError as e:
-            self._set_all(before)
+            self.set_all(**before)
             raise InputError(f'{path} cannot be shown here: {e}') from None
-    def _set_all(self, states): # in their order: a class before its page, a page before what is selected there
-        for name, value in states.items(): setattr(self, name, value)
+    def set_all(self, **states): # in their order: a class before its page, a page before what is selected there
+        "Set several states; the view is brought up to date once."
+        self._waiting = True
+        try:
+            for name, value in states.items(): setattr(self, name, value)
+        finally: self._waiting = False
+        self.after_change()
+    def shift(self, name:str, by:int):
+        "Change the state `name`, a number, by so much; nothing happens at its bounds."
+        low, high, _ = getattr(type(self), name).metadata['span'](self)
+        setattr(self, name, min(max(low, getattr(self, name) + by), high))
 
     def __repr__(self):
         labels = {name: t.metadata.get('label') for name, t in self._states().items()}

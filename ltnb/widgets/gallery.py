@@ -56,7 +56,7 @@ FACTS = dict( # fact -> f(gallery, generator, class), a figure for each sample
     probability=lambda g, name, c: g.judge(g.images(name, c)).softmax(1),
     confidence=lambda g, name, c: g.facts('probability', name, c)[:, c],
     judged=lambda g, name, c: g.facts('probability', name, c).argmax(1),
-    first_alike=lambda g, name, c: g.numbers(name, c)[look_alikes(g.seen(name, c), g.held_out(c, bool(g.phi)))])
+    first_alike=lambda g, name, c: g.numbers(name, c)[look_alikes(g.seen(name, c, bool(g.phi)), g.held_out(c, bool(g.phi)))])
 
 # %% ../../nbs/51_widgets_gallery.ipynb #83c1f0aa
 class Gallery:
@@ -98,11 +98,11 @@ class Gallery:
         "A generator's samples of class `c`."
         return self.samples[name].images[self.numbers(name, c)]
 
-    def seen(self, name:str, c:int) -> torch.Tensor: # (n, D)
-        "A generator's samples of a class as features, or as pixels where no features are known."
-        return self.facts('features', name, c) if self.phi else flat(self.images(name, c))
+    def seen(self, name:str, c:int, in_features:bool) -> torch.Tensor: # (n, D)
+        "A generator's samples of a class as features, or as pixels."
+        return self.facts('features', name, c) if in_features else flat(self.images(name, c))
     def seen_one(self, name:str, i:int) -> torch.Tensor: # (D,)
-        "Sample number `i` as `seen` has it."
+        "Sample number `i` as features, or as pixels where no features are known."
         return self.fact('features', name, i) if self.phi else flat(self.samples[name].images[i][None])[0]
     def held_out(self, c:int, in_features:bool) -> torch.Tensor: # (n, D)
         "The held-out images of a class as features, or as pixels."
@@ -121,7 +121,7 @@ class Gallery:
               ) -> tuple:              # (n,) numbers among the held-out images of the class, farthest first; (n,) numbers of the samples nearest to them; (n,) distances; of how many
         "The held-out images of a class that no sample comes near: of as many of both as there are, as recall is measured."
         if (key := (name, c, in_features, k)) not in self._missed:
-            fake = self.facts('features', name, c) if in_features else flat(self.images(name, c))
+            fake = self.seen(name, c, in_features)
             n = min(len(real := self.held_out(c, in_features)), len(fake))
             i, j, d = missed(real[:n], fake[:n], k)
             self._missed[key] = i, self.numbers(name, c)[j], d, n

@@ -261,7 +261,7 @@ class TailMap(Explorer):
         self.sources = tuple({*self.sources, name} if yes else {*self.sources} - {name})
     def turn(self, by:int):
         "Turn the page of images; nothing happens at the ends."
-        self.page = min(max(1, self.page + by), self.pages)
+        self.shift('page', by)
     def select_place(self, place:int): # among those shown, -1 for none
         "Look at a point of the map."
         self.point = self.points.pairs[self.shown[place]] if 0 <= place < len(self.shown) else None

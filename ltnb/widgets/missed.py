@@ -85,8 +85,9 @@ class MissedModes(Explorer):
     def pairs(self) -> list: # of (number of a held-out image of the class, number of the sample nearest to it, distance)
         "What is missed, farthest first."
         pairs, others = self._pairs(self.generator), [n for n in self.gallery.samples if n != self.generator]
-        if self.only == 'none': return [p for p in pairs if not any(p[0] in self._reached_by(n) for n in others)]
-        return pairs if self.only == 'all' else [p for p in pairs if p[0] in self._reached_by(self.only)]
+        if self.only == 'all': return pairs
+        reached = set().union(*map(self._reached_by, others if self.only == 'none' else [self.only]))
+        return [p for p in pairs if (p[0] in reached) == (self.only != 'none')]
     @property
     def pages(self) -> int:
         "How many pages there are, at least one."
@@ -112,10 +113,10 @@ class MissedModes(Explorer):
         return self.gallery.split.test.of_class(self.cls).images
     def pair_page(self) -> Page:
         "Held-out images that are missed, each above the sample nearest to it."
-        real, samples = self.real(), self.gallery.samples[self.generator].images
+        real, samples, shown = self.real(), self.gallery.samples[self.generator].images, self.shown
         images, captions, titles, rows = [], [], [], []
-        for at in range(0, len(self.shown), self.COLUMNS):
-            part = self.shown[at:at + self.COLUMNS]
+        for at in range(0, len(shown), self.COLUMNS):
+            part = shown[at:at + self.COLUMNS]
             empty = [None]*(self.COLUMNS - len(part))
             images += [real[i] for i, _, _ in part] + [real[0]]*len(empty) + [samples[j] for _, j, _ in part] + [real[0]]*len(empty)
             captions += [''] * len(part) + empty + [f'{d:.2f}' for _, _, d in part] + empty
@@ -131,7 +132,7 @@ class MissedModes(Explorer):
         seen = g.held_out(self.cls, self.in_features)[self.selected][None]
         of = g.split.train.of_class(self.cls).images
         around = {f'{name}: {"draws" if self.selected in self._reached_by(name) else "misses"} it':
-                      ((g.facts('features', name, self.cls) if self.in_features else flat(g.images(name, self.cls)))[:self.compared], g.images(name, self.cls))
+                      (g.seen(name, self.cls, self.in_features)[:self.compared], g.images(name, self.cls))
                   for name in g.samples} | {'training images': ((g.phi if self.in_features else flat)(of), of)}
         for text, (x, them) in around.items():
             d, j = (v[0] for v in nearest(seen, x, min(self.NEAR, len(x))))
@@ -152,12 +153,12 @@ class MissedModes(Explorer):
 
     def select_place(self, place:int): # -1 for none
         "Select the pair at a place of the page."
-        row, column = divmod(place, self.COLUMNS)
+        (row, column), shown = divmod(place, self.COLUMNS), self.shown
         at = row // 2*self.COLUMNS + column
-        self.selected = self.shown[at][0] if 0 <= place and at < len(self.shown) else None
+        self.selected = shown[at][0] if 0 <= place and at < len(shown) else None
     def turn(self, by:int):
         "Turn the page; nothing happens at the ends."
-        self.page = min(max(1, self.page + by), self.pages)
+        self.shift('page', by)
     def step_class(self, by:int):
         "Go on to a rarer class, or back to a commoner one; nothing happens at the ends."
         order = tail_classes(self.gallery.split, self.gallery.split.num_classes)
@@ -170,11 +171,9 @@ class MissedModes(Explorer):
         view.pairs, view.near = view.grid(self.select_place, page=self.turn), view.grid()
         view.heading, view.info, view.chart = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         classes = ipywidgets.HBox([view.button('Previous class', self.step_class, -1), view.button('Next class', self.step_class, 1)])
-        pager = ipywidgets.HBox([view.button('◀', self.turn, -1, tooltip='previous page'), view.control('page', layout=dict(width='22em')),
-                                 view.button('▶', self.turn, 1, tooltip='next page')])
         controls = [view.control(name) for name in ('cls', 'generator', 'only', 'in_features')]
         return ipywidgets.VBox([wrapped_row(*controls, classes), view.heading,
-                                wrapped_row(ipywidgets.VBox([view.pairs, pager]), view.chart), view.info, view.near])
+                                wrapped_row(ipywidgets.VBox([view.pairs, view.pager(self.turn)]), view.chart), view.info, view.near])
     def update_view(self, view:View):
         "Show what is chosen now."
         view.pairs.page, near, numbers = self.pair_page().as_dict(), self.near_page(), [i for i, _, _ in self.shown]
@@ -265,18 +264,17 @@ class TailWall(Explorer):
         self.selected = None if i is None else (name, i)
     def turn(self, by:int):
         "Show other samples; nothing happens at the ends."
-        self.first = min(max(0, self.first + by*self.N), self.last)
+        self.shift('first', by*self.N)
     def turn_classes(self, by:int):
         "Show other classes; nothing happens at the ends."
-        self.page = min(max(1, self.page + by), self.pages)
+        self.shift('page', by)
     def opened_browser(self) -> TailBrowser: # None while nothing is selected
         "A browser of the class of the selected sample, at that sample."
         if self.selected is None: return None
         name, i = self.selected
         b = self.browser = self.browser or TailBrowser(self.gallery)
-        b.cls, b.generator, b.sort, b.kind, b.folded = int(self.gallery.samples[name].labels[i]), name, 'number', 'all', False
-        b.page = b.order(name).tolist().index(i) // b.places + 1
-        b.selected = (name, i)
+        b.set_all(cls=int(self.gallery.samples[name].labels[i]), generator=name, sort='number', kind='all', folded=False)
+        b.set_all(page=b.order(name).tolist().index(i) // b.places + 1, selected=(name, i))
         return b
 
     def layout(self, view:View):

@@ -34,7 +34,7 @@ def sorted_numbers(gallery:Gallery, name:str, c:int,
                   ) -> torch.Tensor:     # (n,)
     "The numbers of a generator's samples that are of a class and kind, sorted by a fact."
     numbers = gallery.numbers(name, c)
-    if sort == 'likeness': values = gallery.seen(name, c).sub(gallery.seen_one(*like)).norm(dim=1)
+    if sort == 'likeness': values = gallery.seen(name, c, bool(gallery.phi)).sub(gallery.seen_one(*like)).norm(dim=1)
     else: values = numbers if sort == 'number' else gallery.facts(sort, name, c)
     mine = gallery.facts('kind', name, c) == KINDS.index(kind) if kind != 'all' else torch.ones(len(numbers), dtype=torch.bool)
     if folded: mine = mine & (gallery.facts('first_alike', name, c) == numbers)
@@ -199,7 +199,7 @@ class TailBrowser(Explorer):
         self.sort = 'likeness'
     def turn(self, by:int):
         "Turn the page; nothing happens at the ends."
-        self.page = min(max(1, self.page + by), self.pages)
+        self.shift('page', by)
     def select_place(self, place:int): # -1 for none
         "Select what is at a place of the page."
         entries = self.entries
@@ -231,14 +231,11 @@ class TailBrowser(Explorer):
                               *(view.button(f'{text} page ({key.upper()})', self.mark_page, how) for text, key, how in each),
                               view.button('Like this (l)', self.sort_by_likeness))
         classes = view.control('cls', kind=ipywidgets.Select, rows=18, layout=dict(width='15em', flex='0 0 auto'))
-        pager = ipywidgets.HBox([view.button('◀', self.turn, -1, tooltip='previous page'),
-                                 view.control('page', layout=dict(width='22em')),
-                                 view.button('▶', self.turn, 1, tooltip='next page')])
         saving = ipywidgets.HBox([view.control('file', layout=dict(width='20em')),
                                   view.button('Save marks', self.save_marks)])
         controls = [view.control(name) for name in ('generator', 'sort', 'backwards', 'kind', 'folded', 'real')]
         return ipywidgets.VBox([wrapped_row(*controls),
-                                wrapped_row(classes, ipywidgets.VBox([view.heading, view.samples, pager]),
+                                wrapped_row(classes, ipywidgets.VBox([view.heading, view.samples, view.pager(self.turn)]),
                                     ipywidgets.VBox([view.beside, view.reals])),
                                 view.info, view.near, wrapped_row(marking, saving)])
 
