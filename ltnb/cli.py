@@ -237,13 +237,12 @@ def main(argv:list=None):
     "The command `ltnb`: exit status 2 and one line for bad input, 1 when training cannot go on, 130 when interrupted."
     parent = os.getppid()   # it may be another once torch is imported
     a = parser().parse_args(argv)
-    signals = _end_by_signal()
+    signals = _Signals(program=argv is None)
+    from ltnb.compute import disband, end_with, is_of_the_team
+    from ltnb.core import InputError, TrainingError
+    end_with(parent)
     try:
-        from ltnb.compute import disband, end_with, is_of_the_team
-        from ltnb.core import InputError, TrainingError
-        end_with(parent)
-    except KeyboardInterrupt: sys.exit(128 + (signals or [signal.SIGINT])[0])
-    try:
+        signals.begun = True
         dict(study=_study, experiment=_experiment, data=_data, export=_export, lab=_lab)[a.command](a)
         disband()
     except InputError as e: _stop(e, 2)
@@ -255,36 +254,41 @@ def main(argv:list=None):
         _stop(e, 2, f'{e.filename or ""}: {e.strerror or e}'.lstrip(': ')
               + '; nothing that was finished is lost, the same command goes on')
     except MemoryError as e: _stop(e, 1, 'out of memory; with --workers 1 less is held at once, and the same command goes on')
-    except KeyboardInterrupt as e:
-        _stop(e, 128 + (signals or [signal.SIGINT])[0], 'interrupted; the same command goes on where it was')
-    finally: _end_quietly(argv is None)
+    except KeyboardInterrupt as e: _stop(e, signals.status, 'interrupted; the same command goes on where it was')
+    finally: signals.end()
 
 # %% ../nbs/90_cli.ipynb #5b8e2103
-_POLITE = 'SIGTERM', 'SIGHUP'
+class _Signals:
+    "What ends a process politely ends this one as Ctrl-C does: workers are stopped, what is finished is kept. Ctrl-C twice ends it at once."
+    def __init__(self, program:bool): # whether it may have Ctrl-C, and Python's own hook: no caller needs them
+        names = ('SIGTERM', 'SIGHUP') + ('SIGINT',)*program
+        numbers = [getattr(signal, n) for n in names if hasattr(signal, n)] if threading.current_thread() is threading.main_thread() else []
+        self.came, self.begun, self.program = [], False, program
+        self.before = {n: signal.signal(n, self) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}     # ignored: as nohup has it
+        if program: sys.unraisablehook = self.lost
 
-def _ours(names): # the numbers of signals that there are here, as far as this thread may say what they do
-    return [getattr(signal, n) for n in names if hasattr(signal, n)] if threading.current_thread() is threading.main_thread() else []
-
-def _end_by_signal() -> list: # signals that have come
-    "What ends a process politely ends this one as Ctrl-C does: workers are stopped, what is finished is kept."
-    came = []
-    def interrupt(number, frame):
-        came.append(number)
-        raise KeyboardInterrupt
-    for number in _ours(_POLITE):
-        if signal.getsignal(number) is not signal.SIG_IGN: signal.signal(number, interrupt)     # as nohup has it
-    return came
-
-def _end_quietly(program):
-    "All is said and kept: what comes now ends the process at once, or the `program` would raise while Python ends."
-    for number in _ours(_POLITE + ('SIGINT',)*program):
-        if callable(signal.getsignal(number)): signal.signal(number, signal.SIG_DFL)
+    def __call__(self, number, frame):
+        if not self.begun: os._exit(128 + number)   # nothing is to be kept yet, and modules that are being imported make errors of theirs of it
+        self.came.append(number)
+        if len(self.came) == 1: raise KeyboardInterrupt
+        if self.came.count(signal.SIGINT) > 1: os._exit(self.status)
+    def lost(self, unraisable):
+        "Python cannot raise in a callback of its garbage collector: a signal that falls there comes again a moment later."
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt): return sys.__unraisablehook__(unraisable)
+        again = threading.Timer(.1, os.kill, (os.getpid(), (self.came or [signal.SIGINT])[0]))
+        self.came.clear()
+        again.start()
+    @property
+    def status(self) -> int: # of a process that a signal has ended
+        return 128 + (self.came or [signal.SIGINT])[0]
+    def end(self):
+        "All is said and kept: what comes now ends a program at once, or it would be raised while Python ends."
+        for number, before in self.before.items(): signal.signal(number, signal.SIG_DFL if self.program else before)
 
 # %% ../nbs/90_cli.ipynb #5cf3475b
 def _stop(error, status, message=None):
-    from ltnb.compute import team
     from ltnb.core import clean
-    index = team().process_index
+    index = int(os.environ.get('RANK', 0))      # as torchrun sets it: it may be that the team has not met yet
     line = clean(f'{message or error}').replace('\n', ' ')
     if index == 0: print(f'ltnb: {line}', file=sys.stderr)
     elif not hasattr(error, 'of_all'): print(f'ltnb: process {index}: {line}', file=sys.stderr)

@@ -529,6 +529,50 @@ def test_a_signal_ends_a_study_in_one_line_and_the_same_command_goes_on(bars, tm
     assert main(command(tmp_path, bars)[3:]) is None and is_whole(tmp_path / 'out')
 
 
+SIGNALLED = '''
+import os, signal, sys, time, weakref
+from ltnb import cli
+when, number = sys.argv[1], getattr(signal, sys.argv[2])
+def send(*_): os.kill(os.getpid(), number), time.sleep(.2)
+class Thing: pass
+class Importing:
+    def find_spec(name, *_):
+        if name == 'torch': send()
+def study(a):
+    thing = Thing()
+    if when == 'in a callback': ref = weakref.ref(thing, send)
+    del thing
+    if when == 'twice':
+        try: send()
+        finally: send()
+    time.sleep(60)
+if when == 'while torch is imported': sys.meta_path.insert(0, Importing)
+cli._study = study
+sys.argv[1:] = ['study']
+cli.main()
+'''
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT'])
+@pytest.mark.parametrize('when', ['in a callback', 'twice', 'while torch is imported'])
+def test_a_signal_is_never_lost_and_never_a_traceback(when, name):
+    p = subprocess.run([sys.executable, '-c', SIGNALLED, when, name], capture_output=True, text=True, timeout=50)
+    at_once = when == 'while torch is imported' or (when, name) == ('twice', 'SIGINT')
+    assert p.returncode == 128 + getattr(signal, name)
+    assert p.stderr == ('' if at_once else 'ltnb: interrupted; the same command goes on where it was\n')
+
+
+def test_a_process_ends_in_a_line_whose_team_never_met(monkeypatch, capsys):
+    "Whoever asked the team for its number then would wait for it, or die of its absence."
+    monkeypatch.setenv('WORLD_SIZE', '2'), monkeypatch.setenv('RANK', '1')
+    def lost(a): raise RuntimeError('Connection closed by peer [127.0.0.1]')
+    monkeypatch.setattr('ltnb.cli._study', lost)
+    with pytest.raises(SystemExit) as e: main(['study'])
+    assert e.value.code == 1
+    assert capsys.readouterr().err == ('ltnb: process 1: another process of the team died (killed, or out of memory?); '
+                                       'what was finished is kept, the same command goes on\n')
+
+
 @pytest.mark.slow
 def test_a_study_goes_on_when_nobody_reads_what_it_says_and_on_a_console_of_plain_ascii(bars, tmp_path):
     p = subprocess.run(f'{shlex.join(command(tmp_path, bars))} | head -1', shell=True, env=os.environ | dict(LC_ALL='C', PYTHONIOENCODING='ascii'),

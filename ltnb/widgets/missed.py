@@ -27,12 +27,10 @@ def missed_shares(gallery:Gallery, classes, in_features:bool=False) -> dict: # g
         return len(i) / n
     return {name: {c: share(name, c) for c in classes} for name in gallery.samples}
 
-def draw_missed(shares:dict, split, ax,
-                mark:int=None): # class
+def draw_missed(shares:dict, split, ax):
     "The share that each generator misses of each class."
     for (name, of), style in zip(shares.items(), line_styles()): ax.plot(range(len(of)), list(of.values()), style, label=name, markersize=4)
     classes = list(of)
-    if mark in classes: ax.axvline(classes.index(mark), lw=8, alpha=.2, color='gray')
     ax.set_xticks(range(len(classes)), [split.class_names[c] for c in classes], parse_math=False, rotation=45, ha='right')
     ax.set(ylim=(0, 1), ylabel='share missed')
     ax.legend(frameon=False)
@@ -102,11 +100,11 @@ class MissedModes(Explorer):
         return [i for i, _, _ in self.pairs]
     def chart(self) -> str: # HTML
         "The share of each class, of the twenty rarest where there are more, that each generator misses; a chart is drawn once."
-        if (key := (self.cls, self.in_features)) not in self._charts:
+        if self.in_features not in self._charts:
             split = self.gallery.split
             shares = missed_shares(self.gallery, tail_classes(split, min(20, split.num_classes)), self.in_features)
-            self._charts[key] = as_svg(lambda ax: draw_missed(shares, split, ax, self.cls), 'share of each class that is missed', (4.4, 2.6))
-        return self._charts[key]
+            self._charts[self.in_features] = as_svg(lambda ax: draw_missed(shares, split, ax), 'share of each class that is missed', (4.4, 2.6))
+        return self._charts[self.in_features]
 
     def real(self) -> torch.Tensor: # (N, C, H, W) uint8
         "The held-out images of the class."

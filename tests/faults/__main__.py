@@ -168,7 +168,7 @@ def once(kind, i, whole) -> dict: # what is noted of one kill
                     hangs=note['hangs'] + again['hangs'], processes=note['processes'], shared=len(shared({q.pid for q in there} | {p.pid})),
                     tracebacks=traceback_of_ours(said) + ('Traceback' in resumed),
                     temporary=sum(q.name.startswith('.') and q.is_dir() for q in out.rglob('*')),
-                    differ=differ[:5], said=[said[-1500:], resumed[-1500:]])
+                    differ=differ[:5], said=[said, resumed])
 
 
 def notes_folder():
