@@ -30,6 +30,8 @@ def notebook(path):
         if text.startswith(('#| hide', '#| default_exp')): continue
         if c['cell_type'] == 'markdown': text = with_mathml(text)
         c['source'] = re.sub(r'^#\| .*\n', '', linked(text)).splitlines(True)
+        for data in (output.get('data', {}) for output in c.get('outputs', [])):    # a cell may write text with figures in it
+            if 'text/markdown' in data: data['text/markdown'] = linked(with_mathml(''.join(data['text/markdown'])))
         kept.append(c)
     return json.dumps(dict(nb, cells=kept), ensure_ascii=False)
 

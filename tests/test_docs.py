@@ -12,6 +12,12 @@ def test_a_notebook_of_the_site_has_no_cells_that_only_nbdev_needs():
     assert not [c for c in cells if c.startswith('#|') or 'nbdev_export' in c or '.ipynb)' in c]
 
 
+def test_text_that_a_cell_writes_is_of_the_site_too():
+    pytest.importorskip('latex2mathml')
+    written = [''.join(o.get('data', {}).get('text/markdown', '')) for c in json.loads(notebook(ROOT / 'nbs/49_sau_digits.ipynb'))['cells'] for o in c.get('outputs', [])]
+    assert '](05_augment.html)' in ''.join(written) and '<math' in ''.join(written) and '.ipynb)' not in ''.join(written)
+
+
 @pytest.mark.parametrize('link, leads', [('[a](nbs/10_collapse.ipynb)', '[a](10_collapse.html)'), ('[a](07_diffusion.ipynb#x)', '[a](07_diffusion.html#x)'),
                                          ('![a](nbs/images/x.png)', '![a](images/x.png)'), ('[a](CONTRIBUTING.md)', '[a](CONTRIBUTING.html)'),
                                          ('[a](tests/faults/kills.md)', '[a](kills.html)'), ('[a](https://b.c/d.ipynb)', '[a](https://b.c/d.ipynb)')])
