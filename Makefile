@@ -26,7 +26,7 @@ help:
 	@echo 'make bench    what is fast, by how much, and against what, on this machine (under ten minutes on two cores)'
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
 	@echo 'make faults   processes killed at random moments, 40 times each of five commands; goes on where it was (an hour); the table is tests/faults/kills.md'
-	@echo 'make slides   the reading group and the four stages as slides, in runs/slides'
+	@echo 'make slides   the reading group and its five notebooks as slides, in runs/slides'
 	@echo 'make docs     the notebooks and all modules as a site with search, in _docs/site; no link may be broken'
 	@echo 'make extras   the tests that need optional packages (datasets, timm, tensorboard, latex2mathml), which this installs'
 	@echo 'make dist     sdist and wheel in dist/, installed into an empty folder and tried there'
@@ -78,7 +78,7 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 
 # Opened without a network: reveal.js and MathJax come from two packages, once, and lie in runs/slides/static
 slides: $(STAMP)
-	@$(BIN)/python tests/slides.py runs/slides nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb
+	@$(BIN)/python tests/slides.py runs/slides nbs/60_reading_group.ipynb nbs/[1-4]0_*.ipynb nbs/25_after.ipynb
 
 docs: $(STAMP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
