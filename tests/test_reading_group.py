@@ -1,0 +1,193 @@
+"The plans of the reading group add up, name what is in the notebooks, and say what these, the record and the widgets say."
+import json
+import re
+from functools import cache
+
+import pytest
+from conftest import ROOT
+
+import ltnb.widgets
+from ltnb.report import claim
+from ltnb.widgets.base import Explorer
+
+FRAME = {'0:00': 10, '0:10': 5, '0:15': 20, '0:35': 15, '0:50': 10}
+WIDGETS = {name for name, x in vars(ltnb.widgets).items() if isinstance(x, type) and issubclass(x, Explorer)}
+RECORD, AFTER = (json.loads((ROOT / f'nbs/recorded/fashion/{name}.json').read_text()) for name in ('study', 'after'))
+
+
+@cache
+def cells(number):
+    path, = (ROOT / 'nbs').glob(f'{number}_*.ipynb')
+    return json.loads(path.read_text())['cells']
+
+
+def text(cell): return ''.join(cell['source'])
+
+
+def shown(cell): # what a cell wrote, but pictures
+    return '\n'.join(''.join(o.get('text') or o['data'].get('text/markdown', '')) for o in cell.get('outputs', []))
+
+
+def sections(number):
+    "Heading -> cells, in their order."
+    found = {}
+    for cell in cells(number):
+        if cell['cell_type'] == 'markdown' and (heading := re.match(r'##? (.+)', text(cell))): mine = found.setdefault(heading[1], [])
+        mine.append(cell)
+    return found
+
+
+def rows(markdown): # of its tables, without the heads
+    return [[cell.strip() for cell in line.strip('|').split('|')] for line in markdown.splitlines() if re.match(r'\| \d:\d\d ', line)]
+
+
+PAGE = cells(60)
+LEADER = {int(n): text(cell) for cell in PAGE if (n := (re.match(r'<details><summary>Session (\d)', text(cell)) or [0, 0])[1])}
+NOTEBOOK = {1: '10', 2: '20', 3: '30', 4: '40', 5: '25'}
+FIGURES = {int(n): shown(cell) for cell in PAGE if (n := (re.search(r"^folded\('Session (\d)", text(cell), re.M) or [0, 0])[1])}
+
+
+def test_the_five_parts_are_an_hour():
+    parts = rows(text(next(c for c in PAGE if '| from | minutes |' in text(c))))
+    assert {start: int(minutes) for start, minutes, *_ in parts} == FRAME and sum(FRAME.values()) == 60
+
+
+@pytest.mark.parametrize('n', range(1, 6))
+def test_a_plan_keeps_to_the_five_parts(n):
+    minutes = [int(h)*60 + int(m) for h, m in (start.split(':') for start, *_ in rows(LEADER[n]))]
+    assert minutes == sorted(set(minutes)) and minutes[-1] == 50
+    assert {f'{m // 60}:{m % 60:02}' for m in minutes} >= FRAME.keys()
+
+
+@pytest.mark.parametrize('n', range(1, 6))
+def test_a_plan_names_what_is_in_the_notebook(n):
+    named, widgets, last = {}, set(), -1     # notebook -> headings so far
+    for start, what, stop in rows(LEADER[n]):
+        number = (re.search(r'notebook (\d\d)', what) or [0, NOTEBOOK[n]])[1]
+        there, headings = sections(number), re.findall(r'"([^"]+)"', what)
+        assert not [h for h in headings if h not in there], start
+        mine = named.setdefault(number, [])
+        mine += headings
+        for code in re.findall(r'`([^`]+)`', what + stop):
+            cell = next((c for h in mine for c in there[h] if c['cell_type'] == 'code' and code in text(c) and not text(c).startswith('from ')), None)
+            assert cell, f'{start}: there is no {code} in {mine}'
+            if code in WIDGETS: widgets.add(code)
+            assert code not in WIDGETS or any('image/png' in o.get('data', {}) for o in cell['outputs']), f'{start}: {code} has no picture'
+        if '0:15' <= start < '0:35' and number == NOTEBOOK[n]:       # the notebook is run from top to bottom
+            at = [[*there].index(h) for h in headings]
+            assert at == sorted(at) and at[0] > last, start
+            last = at[-1]
+    assert widgets
+
+
+@pytest.mark.parametrize('n', range(1, 6))
+def test_what_the_group_is_told_to_run_is_there(n):
+    cell = next(text(c) for c in PAGE if text(c).startswith(f'## Session {n}:'))
+    line = next(l for l in cell.splitlines() if l.startswith('- **Run**'))
+    there = {h for number in {NOTEBOOK[n], *re.findall(r'\((\d\d)_', line)} for h in sections(number)}
+    named = re.findall(r'"([^"]+)"', line)
+    assert named and not [h for h in named if h not in there]
+
+
+def test_a_paper_of_the_handout_is_linked_on_the_page():
+    ids = set(re.findall(r'\d{4}\.\d{5}', ''.join(map(text, cells(62)))))
+    assert len(ids) == 7 and ids == set(re.findall(r'arxiv\.org/abs/(\d{4}\.\d{5})', ''.join(map(text, PAGE))))
+
+
+def sign(row, base, metric=None): # '=': a tie
+    d = claim(RECORD, row, base, metric)
+    return '+' if d['low'] > 0 else '-' if d['high'] < 0 else '='
+
+
+def mean(*of): return claim(RECORD, *of)['mean']
+
+
+def table(n, head):
+    "The rows of a table under the leader's page of session n, as dicts."
+    lines = FIGURES[n][FIGURES[n].index(f'\n| {head} |') + 1:].split('\n\n')[0].splitlines()
+    split = lambda line: [x.strip() for x in line.strip('|').split('|')]
+    number = lambda x: float(x.replace(',', '')) if re.fullmatch(r'[-+]?[\d,.]+', x) else x
+    return [dict(zip(split(lines[0]), map(number, split(line)))) for line in lines[2:]]
+
+
+def told(number, pattern): # the numbers in what the cells of a notebook wrote
+    return [*map(float, re.search(pattern, '\n'.join(map(shown, cells(number)))).groups())]
+
+
+def test_what_session_1_expects():
+    page, many, few = LEADER[1], *(RECORD['generators']['ddpm'][g] for g in ('many', 'few'))
+    assert 'recall and precision to be lower for *few* than for *many*, coverage most of all' in page
+    assert 0 < max(many[m] - few[m] for m in ('recall', 'precision')) < many['coverage'] - few['coverage'] and few['precision'] < many['precision']
+    assert 'hardly any copies' in page and 'fewer copies here than among new images' in page and few['memorised'] < .05
+    assert 'lowers recall from 0.65 to 0.24 and raises copies from 0.02 to 0.69' in page
+    assert told(10, r'750 → 3,000 steps: recall ([\d.]+) → ([\d.]+), .*memorised ([\d.]+) → ([\d.]+)') == [.65, .24, .02, .69]
+    assert 'more than a third of all these "boots" for sneakers' in page and 1/3 < table(1, '"boots" of')[0]['sneaker'] / 300 < 1/2
+
+
+def test_what_session_2_expects():
+    page = LEADER[2]
+    assert 'recall to rise by a few hundredths and class consistency to fall by far more; precision is a tie' in page
+    assert [sign('cbdm', 'ddpm', m) for m in ('recall', 'class_consistency', 'precision')] == ['+', '-', '=']
+    assert .02 < mean('cbdm', 'ddpm', 'recall') < .1 and mean('cbdm', 'ddpm', 'class_consistency') < -.15
+    seen = next(r for r in table(2, '"boots" of') if r['"boots" of'] == 'cbdm')
+    assert 'for sneakers most often, then for bags and sandals, but also for coats, T-shirts and trousers' in page
+    assert seen['sneaker'] > seen['bag'] > seen['sandal'] > seen['coat'] and min(seen['coat'], seen['T-shirt'], seen['trousers']) > 0
+    assert 'of boots CBDM loses more than it brings back, and gains over the four rare classes together' in page
+    written = '\n'.join(map(shown, sections(20)['What comes back, and what is lost?']))
+    back, lost = zip(*[map(int, x) for x in re.findall(r'\| \d+ \| (\d+) \| (\d+) \| \d+ \| 300 \|', written)])
+    assert len(back) == 4 and back[-1] < lost[-1] and sum(back) > sum(lost)
+    nearer, n = map(int, re.search(r'For (\d+) of the (\d+) boots', FIGURES[2]).groups())
+    assert "CBDM's nearest sample is no nearer than the DDPM's" in page and nearer < n == back[-1]
+
+
+def test_what_session_3_expects():
+    page, of = LEADER[3], {(r['rule'], r['samples of']): r for r in table(3, 'rule')}
+    assert 'compared with real images alone it is a tie' in page and (sign('ce+cbdm+filter', 'ce+cbdm'), sign('ce+cbdm+filter', 'ce')) == ('+', '=')
+    assert "DiffuLT's rule to drop next to nothing" in page and of['DiffuLT', 'all rare']['dropped'] < .02*1200
+    assert 'alone it keeps nearly all "boots"' in page and of['DiffuLT', 'boot']['kept'] > .9*300
+    bags = of['neighbours', 'bag']
+    assert 'the neighbour rule leaves one in ten, and drops three of four that the judge calls bags' in page
+    assert abs(bags['kept'] / 300 - .1) < .02 and abs(bags['right among these'] / (bags['right among these'] + bags['right among those']) - 1/4) < .05
+    score = {row: RECORD['classifiers'][row]['few']['mean'] for row in ('ce', 'ce+ddpm', 'ce+cbdm', 'ce+cbdm+filter')}
+    assert "All of CBDM's samples in the mean, tied with all of the DDPM's" in page and min(score, key=score.get) == 'ce+cbdm'
+    assert [sign('ce+cbdm', row) for row in ('ce+ddpm', 'ce', 'ce+cbdm+filter')] == ['=', '-', '-']
+    boots = of['DiffuLT, at 1', 'boot']
+    assert 'at 1 half of the boots are left, and a third of these are boots' in page
+    assert abs(boots['kept'] / 300 - 1/2) < .05 and abs(boots['right among these'] / boots['kept'] - 1/3) < .05
+    assert 'With the neighbour rule a third of all rare samples is left' in page and abs(of['neighbours', 'all rare']['kept'] / 1200 - 1/3) < .05
+    wrong, = told(30, r'\| neighbours \| [\d.]+ \| ([\d.]+) \| [\d.]+ \| [\d.]+ \|')
+    assert '`neighbours` drops two of three' in page and abs(wrong - 1/3) < .05
+
+
+def test_what_session_4_expects():
+    page, of = LEADER[4], {r['class']: r for r in table(4, 'class')}
+    assert 'close about half of the gap' in page and abs(mean('sau', 'ce') / mean('oracle', 'ce') - 1/2) < .05
+    assert 'far above cross-entropy in the mean, and over three draws that is a tie' in page
+    assert mean('sau', 'ce+cbdm+filter') > 15 and sign('sau', 'ce+cbdm+filter') == '=' and len(RECORD['draws']) == 3
+    assert 'It is below real images with adjusted logits. With its own logits adjusted, too, it ties' in page
+    assert (sign('sau', 'ce+adjusted'), sign('sau+adjusted', 'ce+adjusted')) == ('-', '=')
+    assert 'every learner with generated images ties' in page
+    assert {sign(f'{row}+adjusted', 'ce+adjusted') for row in ('sau', 'ce+cbdm+filter', 'ce+cbdm', 'ce+ddpm')} == {'='}
+    shirts, gain = of['shirt'], {c: r['sau, right'] - r['ce, right'] for c, r in of.items()}
+    assert 'finds no shirt, and SAU a few: both take shirts for pullovers, and mostly the same ones' in page
+    assert shirts['ce, right'] == 0 < shirts['sau, right'] < 30 and shirts['the same image, the same error'] > 100
+    assert {shirts[f'{row}, most often taken for'].split()[0] for row in ('ce', 'sau')} == {'pullover'}
+    assert 'Half of the rare test images that SAU gains are boots' in page and abs(gain['boot'] / sum(gain.values()) - 1/2) < .05
+    assert 'takes most of those for sandals' in page and of['boot']['ce, most often taken for'] == 'sandal (129)'
+    assert 'the aware branch counts; without MixUp and CutMix it is a tie' in page
+    assert told(40, r'without it -[\d.]+ points \(\S+ to (\S+)\)')[0] < 0 < told(40, r'Without MixUp and CutMix: -[\d.]+ points \(\S+ to (\S+)\)')[0]
+
+
+def test_what_session_5_expects():
+    page, of = LEADER[5], {r['compared']: r for r in AFTER['rows']}
+    assert 'guided by $w = -0.25$ draws as CBDM does' in page
+    assert all(abs(x) < .03 for m in ('recall', 'class consistency') for x in told(20, rf'\| {m}, DDPM at w = -0.25 less CBDM \| – \| (\S+) \|'))
+    assert 're-sampling and CORAL are above it at the right end' in page and 'one draw of the long tail' in page and len(AFTER['draws']) == 1
+    at = {name: told(25, rf'\| {name} \| \S+ \| [\d.]+ \| ([\d.]+) \|')[0] for name in ('ddpm', 'resampled', 'coral')}
+    assert min(at['resampled'], at['coral']) > at['ddpm'] + .1
+    for r in table(5, 'method'):
+        assert [r['recall where 0.7 are of their class']] == told(25, rf'\| {r["method"]} \| \S+ \| (\S+) \|'), r
+    assert 'a fifth of its few-shot samples' in page and abs(of['resampled']['figures']['few']['memorised']['mean'] - 1/5) < .02
+    assert 'Twelve rows' in page and 'the last three' in page and [*of][12:] == ['between', 'minority', 'feedback']
+    assert 'closes only half of the gap' in page
+    assert all(40 < x < 60 for x in told(49, r'a generator without it instead of CBDM.*?(\d+)% and (\d+)% of the gap'))
