@@ -433,3 +433,21 @@ def test_methods_are_compared_with_the_best_way_of_the_plain_one():
     one = dict(draws=['ldam'], rows=[base, better])
     assert 'to' not in compared_table(dict(one, rows=[dict(r, curve=[dict(w, few=w['few'][:1]) for w in r['curve']],
         accuracy=dict(r['accuracy'], sau=dict(few=spread(r['accuracy']['sau']['few']['values'][0])))) for r in one['rows']]))[1]['score above DDPM']
+
+
+def test_each_family_is_chosen_by_left_out_images_and_by_nothing_else():
+    from ltnb.report import chosen_rows, chosen_table
+    def row(method, recipe, filter, omega, validation, few, full=False):
+        chosen = lambda mean: dict(mean=mean, chosen=dict(tau=.5))
+        return dict(method=method, recipe=recipe, filter=filter, omega=omega, full=full, validation=dict(mean=validation), accuracy=chosen(70.),
+                    few=chosen(sum(map(sum, few[0])) / 4), few_runs=few)
+    cbdm = dict(method='cbdm', guidance=.5, strength=1., tau=1., policy=None)
+    recorded = dict(draws=['ldam', 1], rows=[
+        row('ce', None, 'none', 1., 60., [[[50., 52.]], [[54., 56.]]]), row('la', None, 'none', 1., 65., [[[60., 61.]], [[60., 61.]]]),
+        row('ce', cbdm, 'none', 1., 61., [[[90., 90.]], [[90., 90.]]]), row('ce', cbdm, 'neighbours', .3, 66., [[[62., 64.]], [[65., 67.]]])])
+    best = chosen_rows(recorded)
+    assert [*best] == [('ce', 'real'), ('la', 'real'), ('ce', 'CBDM')]
+    assert (best['ce', 'CBDM']['filter'], best['ce', 'CBDM']['tried']) == ('neighbours', 2)      # not what does best on test images
+    ce, la, filled = chosen_table(recorded)
+    assert la['few above la'].startswith('+0.0') and filled['few above la'].startswith('+4.0 (') and ce['few above la'].startswith('-7.5')
+    assert (filled['samples'], filled['weight'], filled['tau']) == ('w = 0.5', .3, .5)
