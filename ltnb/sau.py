@@ -157,7 +157,6 @@ def embed_views(self:SAULoss, net, images, *names) -> torch.Tensor: # (N, 2, dim
     net.train(was)
     return torch.stack(z, 1)
 
-# %% ../nbs/40_sau.ipynb #47190eaa
 @patch
 def make_prototypes(self:SAULoss, net, seed):
     "Give `net` the mean embedding of each class's real training images, in each of the two views."
@@ -165,7 +164,6 @@ def make_prototypes(self:SAULoss, net, seed):
     z, y = self.embed_views(net, self.split.train.images, seed, 'prototypes'), self.split.train.labels
     net.prototypes = torch.stack([z[y.to(z.device) == c].mean(0) for c in range(self.split.num_classes)])
 
-#| export
 @patch
 def start_epoch(self:SAULoss, net, step):
     "Prototypes anew."

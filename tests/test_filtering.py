@@ -7,7 +7,7 @@ import torch
 
 from ltnb.cbdm import CBDMLoss
 from ltnb.classifiers import build, classifier_settings
-from ltnb.core import load_tensors, rng
+from ltnb.core import InputError, load_tensors, rng
 from ltnb.data import ImageSet
 from ltnb.diffusion import generator_settings, noise_schedule, noisy_batch, unet
 from ltnb.filling import fill_classes, load_filled, save_filled
@@ -15,7 +15,7 @@ from ltnb.between import FILTERS, PrototypeBand
 from ltnb.aid import AIDLoss, aid_loss
 from ltnb.filter_reports import filter_report
 from ltnb.filters import Balanced, BalancedNeighbours, Confidence, Filter, NearestPrototype, Quota, Ranked
-from ltnb.filtering import DropOOD, NeighbourAgreement, class_balls, id_aid_ood
+from ltnb.filtering import DropOOD, NeighbourAgreement, OnlyKind, class_balls, id_aid_ood
 from ltnb.sources import load_split
 from ltnb.training import describe
 
@@ -41,6 +41,8 @@ def test_kinds_are_those_of_the_definition():
         d = float((f - sum(mine) / len(mine)).norm())
         assert kind == (0 if d <= d_f else 1 if d <= 2 * d_f else 2)
     assert len(id_aid_ood(fake, asked, real, y).unique()) == 3
+    with pytest.raises(InputError, match='one of ID, AID, OOD'): OnlyKind('IDA')
+    with pytest.raises(InputError, match='one of per_class, pooled, shrunk'): class_balls(real, y, 'per class')
 
 
 class Head(torch.nn.Module):
