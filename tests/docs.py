@@ -85,7 +85,8 @@ def with_mathml(text): # formulas as browsers show them without a script
     def shown(m):
         if m['code']: return m[0]
         from latex2mathml.converter import convert
-        formula = convert(m['block'] or m['inline'], display='block' if m['block'] else 'inline')
+        tex = (m['block'] or m['inline']).replace(r'\arg', r'\operatorname{arg}')    # which the converter does not know
+        formula = convert(tex, display='block' if m['block'] else 'inline')
         return re.sub(r'[*_|`\\]', lambda c: f'&#{ord(c[0])};', formula)    # nothing in it is Markdown
     return re.sub(r'(?P<code>```.*?```|`[^`]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$', shown, text, flags=re.S)
 

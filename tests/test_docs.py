@@ -102,6 +102,14 @@ def test_formulas_need_no_script():
     assert not set('*|_') & set(shown.replace('`$HOME and $x`', ''))       # what Markdown would take for its own
 
 
+@pytest.mark.parametrize('path', sorted((ROOT / 'nbs').glob('*.ipynb')), ids=lambda p: p.stem)
+def test_no_command_of_a_formula_is_left_as_text(path):
+    pytest.importorskip('latex2mathml')
+    text = ''.join(''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'markdown')
+    left = [m for formula in re.findall(r'<math.*?</math>', with_mathml(text), re.S) for m in re.findall(r'>([^<]*&#92;\w+)', formula)]
+    assert not left
+
+
 def test_a_star_in_a_docstring_is_a_star():
     assert plain('Write `a*b`/*.png and <name>.csv.') == r'Write `a*b`/\*.png and &lt;name>.csv.'
     assert r'/test/CLASS/\*.png, and' in api('ltnb.export')
