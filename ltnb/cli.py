@@ -134,7 +134,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 # %% ../nbs/90_cli.ipynb #02b4ef24
-def say(line:str): # by one process of the team
+def say(line:str):
+    "Print a line, by one process of the team, without control characters."
     from ltnb.compute import is_main
     from ltnb.core import clean
     if not is_main(): return

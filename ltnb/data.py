@@ -40,6 +40,7 @@ def long_tail_counts(n_max:int,                # images of the largest class; fo
     return [int(x) for x in n]
 
 # %% ../nbs/01_data.ipynb #44020ad7
+# groups of classes by their training images, as `group_of` has them
 GROUPS = ('many', 'medium', 'few')
 GROUP_COLORS = dict(many='#0072B2', medium='#E69F00', few='#D55E00')   # told apart by colour-blind readers too
 
@@ -63,13 +64,13 @@ class ImageSet:
     def __getitem__(self, i): return ImageSet(self.images[i], self.labels[i], self.synthetic[i])
     def __add__(self, o): return ImageSet(*(torch.cat(p) for p in zip(self.tensors(), o.tensors())))
     def tensors(self): return self.images, self.labels, self.synthetic
-    def to(self, device): return ImageSet(*(t.to(device) for t in self.tensors()))
+    def to(self, device): return ImageSet(*(t.to(device) for t in self.tensors()))     # on that device
     @property
     def sha256(self) -> str: return fingerprint(dict(zip(('images', 'labels', 'synthetic'), self.tensors())))
     @classmethod
-    def generated(cls, images, labels): return cls(images, labels, torch.ones(len(labels), dtype=torch.bool))
-    def of_class(self, c:int): return self[self.labels == c]
-    def counts(self, num_classes:int) -> list[int]: return torch.bincount(self.labels, minlength=num_classes).tolist()
+    def generated(cls, images, labels): return cls(images, labels, torch.ones(len(labels), dtype=torch.bool))     # all synthetic
+    def of_class(self, c:int): return self[self.labels == c]     # the images of class c
+    def counts(self, num_classes:int) -> list[int]: return torch.bincount(self.labels, minlength=num_classes).tolist() # images a class
     def __repr__(self):
         return f'ImageSet: {len(self):,} images {tuple(self.images.shape[1:])}, {int(self.synthetic.sum()):,} synthetic'
 
@@ -106,7 +107,8 @@ def batch_indices(n:int,           # images in the set
 # %% ../nbs/01_data.ipynb #0cf402d1
 @dataclass
 class Split:
-    "A long-tailed training set with its test set."
+    """A long-tailed training set with its test set; `counts` are the training images of each class. An `InputError` where a
+    class has none."""
     name: str
     train: ImageSet
     test: ImageSet
@@ -128,13 +130,14 @@ class Split:
     @property
     def num_classes(self): return len(self.class_names)
     @property
-    def image_shape(self): return tuple(self.train.images.shape[1:])
+    def image_shape(self): return tuple(self.train.images.shape[1:])     # (C, H, W)
     @property
     def is_colour(self): return self.image_shape[0] == 3    # then taken for photographs: mirror images are alike
     @property
-    def prior(self): return torch.tensor(self.counts) / len(self.train)
+    def prior(self): return torch.tensor(self.counts) / len(self.train)     # (num_classes,) shares of the training set
     @property
     def groups(self) -> dict: # 'many', 'medium', 'few' -> classes
+        "The classes of each group, as `group_of` has them."
         return {g: [c for c, n in enumerate(self.counts) if group_of(n) == g] for g in GROUPS}
     @property
     def balanced(self) -> ImageSet:

@@ -44,16 +44,23 @@ def relative_distance(features:torch.Tensor, # (M, D)
     d = torch.cat([(f - center[y]).norm(dim=1) for f, y in zip(features.split(4096), labels.split(4096))])
     return d / d_f[labels].clamp(min=torch.finfo(d_f.dtype).tiny)
 
-def kinds_of(relative): return 2 - (relative <= 1).long() - (relative <= 2).long() # numbers in `KINDS`; not a number: OOD
+def kinds_of(relative:torch.Tensor) -> torch.Tensor: # (M,) as `relative_distance` returns them -> (M,) numbers in `KINDS`
+    "ID up to a distance of 1, AID up to 2, OOD beyond, and where it is not a number."
+    return 2 - (relative <= 1).long() - (relative <= 2).long()
 
-def id_aid_ood(features, labels, real_features, real_labels, scope:str='per_class') -> torch.Tensor: # (M,) numbers in `KINDS`
+def id_aid_ood(features:torch.Tensor,      # (M, D) of generated images
+               labels:torch.Tensor,        # (M,)
+               real_features:torch.Tensor, # (N, D) of real training images
+               real_labels:torch.Tensor,   # (N,)
+               scope:str='per_class'       # as in `class_balls`
+              ) -> torch.Tensor:           # (M,) numbers in `KINDS`
     "DiffuLT's three kinds of generated images (Shao et al. 2024, sec. 3.3)."
     return kinds_of(relative_distance(features, labels, *class_balls(real_features, real_labels, scope)))
 
 # %% ../nbs/30_filtering.ipynb #1f90cdef
 KIND_COLORS = dict(ID='#0072B2', AID='#E69F00', OOD='#D55E00')
 
-def plot_kinds(relative:torch.Tensor, # distance to the class mean in units of d_f
+def plot_kinds(relative:torch.Tensor, # (M,) distance to the class mean in units of d_f
                ax=None):
     "Histogram of the samples' distances with DiffuLT's two thresholds; returns the axis."
     import matplotlib.pyplot as plt
@@ -72,7 +79,7 @@ def plot_kinds(relative:torch.Tensor, # distance to the class mean in units of d
 class DropOOD(Filter):
     "DiffuLT's filter: keeps ID and AID. The score is the distance to the class mean in units of d_f."
     threshold = 2.
-    def __init__(self, scope:str='per_class'): self.scope = scope
+    def __init__(self, scope:str='per_class'): self.scope = scope   # as in `class_balls`
     def fit(self, real_features, real_labels):
         self.balls = class_balls(real_features, real_labels, self.scope)
         return self

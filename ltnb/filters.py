@@ -19,7 +19,7 @@ def by_class(features, labels) -> list: # of (n, D), one for each class from 0 t
     "Features, class by class."
     return [features[labels == c] for c in range(int(labels.max()) + 1)]
 
-def finite_rows(features) -> torch.Tensor: # (M,) bool, in little memory
+def finite_rows(features) -> torch.Tensor: # (M, D) -> (M,) bool, in little memory
     "Which feature vectors are finite."
     return torch.cat([f.isfinite().all(1) for f in features.split(4096)])
 
@@ -28,8 +28,8 @@ class Filter:
     "What all filters share. A subclass fits, scores (lower is better), and has a `threshold` or a rule of its own."
     threshold = 0.5
     knobs = ('threshold',)  # the settings that can be moved without fitting or scoring again
-    def fit(self, real_features, real_labels): return self
-    def score(self, features, labels): return torch.zeros(len(labels))
+    def fit(self, real_features, real_labels): return self              # (N, D), (N,) of the real training images
+    def score(self, features, labels): return torch.zeros(len(labels))  # (M, D), (M,) of samples -> (M,)
     def keep_scores(self, scores) -> torch.Tensor: return scores <= self.threshold # (M,) bool
     def keep(self, features, labels): return self.keep_scores(self.score(features, labels)) if len(labels) else labels.bool()
     def __and__(self, other): return Both(self, other)
@@ -38,7 +38,7 @@ class Filter:
         return f'{type(self).__name__}({settings})'
 
 class Both(Filter):
-    "Keeps what two filters keep."
+    "Keeps what two filters keep, written `a & b`. Score: 0, or 1 for what is dropped."
     knobs = ()
     def __init__(self, a, b): self.a, self.b = a, b
     def fit(self, real_features, real_labels):
@@ -91,7 +91,8 @@ class InsideManifold(_NearOwnClass):
         ks = [min(self.k, len(x) - 1) for x in self.real]   # a class of k images or fewer: its farthest neighbour
         self.radius = [nearest(x, x, k + 1)[0][:, k].clamp(min=torch.finfo(x.dtype).tiny) for x, k in zip(self.real, ks)]
         return self
-    def score_of(self, c, features):
+    def score_of(self, c, features): # (m, D) of samples of class c -> (m,)
+        "The smallest distance to a real image over that one's radius."
         return torch.cat([(d / self.radius[c]).min(1).values for _, d in distances(features, self.real[c])])
 
 # %% ../nbs/29_filters.ipynb #9052d4d1

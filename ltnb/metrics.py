@@ -88,7 +88,8 @@ def prdc(real:torch.Tensor, # (N, D) features of real images
          fake:torch.Tensor, # (M, D) features of generated images
          k:int=5            # neighbours; both sets need more than k images
         ) -> dict:          # precision, recall, density, coverage
-    "Precision, recall, density and coverage, exact and in bounded memory; the balls are open."
+    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), exact and in bounded memory; the
+    balls are open. An `InputError` where a set is too small or holds NaN."""
     return {name: part.double().mean().item() for name, part in manifold_membership(real, fake, k).items()}
 
 # %% ../nbs/08_metrics.ipynb #1eba1063
@@ -105,7 +106,7 @@ def missed(real:torch.Tensor, # (N, D) features of real images
 # %% ../nbs/08_metrics.ipynb #7c88ab24
 def frechet_distance(real:torch.Tensor, # (N, D) features
                      fake:torch.Tensor  # (M, D) features
-                    ) -> float:
+                    ) -> float:          # 0 or more, in squared units of the features
     "Fréchet distance between Gaussians fitted to two feature sets (Heusel et al. 2017); depends on N: compare equal N."
     a, b = real.double(), fake.double()
     S1, S2 = torch.cov(a.T), torch.cov(b.T)
@@ -115,7 +116,9 @@ def frechet_distance(real:torch.Tensor, # (N, D) features
     return ((a.mean(0) - b.mean(0)).square().sum() + S1.trace() + S2.trace() - 2*cross).clamp(min=0).item()
 
 # %% ../nbs/08_metrics.ipynb #eb9a7225
-def diversity(real:torch.Tensor, fake:torch.Tensor) -> float|None:
+def diversity(real:torch.Tensor, # (N, D) features
+              fake:torch.Tensor  # (M, D) features
+             ) -> float|None:    # from 0, all alike; 1: as different as the real ones
     "Mean pairwise distance of the generated images over that of the real ones; None if the real ones are all alike."
     spread = lambda x: sum(d.double().sum().item() for _, d in distances(x, x)) / (len(x) * (len(x) - 1))
     return spread(fake) / spread(real) if spread(real) > 0 else None
@@ -126,7 +129,7 @@ def prd(real:torch.Tensor,   # (N, D) features
         clusters:int=20,     # CBDM: 20 times the number of classes
         runs:int=10,         # clusterings to average over
         tries:int=10,        # starts of each clustering, the best is taken
-        angles:int=1001,
+        angles:int=1001,     # slopes at which the curve is known
         beta:float=8,
         seed:int=0
        ) -> tuple[float, float]: # F_beta (recall counts more), F_1/beta (precision counts more)
@@ -174,7 +177,7 @@ def bootstrap_interval(values:list,     # one tensor a class: one figure an imag
                        share:float=.95,
                        draws:int=2000,
                        seed:int=0
-                      ) -> tuple[float, float]:
+                      ) -> tuple[float, float]: # low and high
     "Percentile bootstrap interval (Efron 1979) of the mean over classes of each class's mean, images drawn anew."
     g, means = rng(seed, 'bootstrap'), torch.zeros(draws, dtype=torch.float64)
     for v in values:
@@ -188,7 +191,7 @@ def memorised(fake:torch.Tensor,     # (M, D) features of generated images of a 
               train:torch.Tensor,    # (N, D) features of the training images of the class
               held_out:torch.Tensor, # (K, D) features of real images of the class that were not trained on
               share:float=.05        # of the held-out images that are nearer than what counts as a copy
-             ) -> float:
+             ) -> float:             # from 0 to 1
     "Share of generated images nearer to a training image than all but `share` of the real held-out images are."
     threshold = nearest(held_out, train)[0][:, 0].quantile(share)
     return (nearest(fake, train)[0][:, 0] < threshold).float().mean().item()
@@ -264,7 +267,7 @@ def feature_space(name:str): # 'pixels', 'inception' or 'timm:NAME'
     return partial(timm_features, name=name[5:])
 
 # %% ../nbs/08_metrics.ipynb #9eeac282
-def spread(values,
+def spread(values,     # numbers, draw by draw
            draws:int=1 # of the long-tailed set; the values are in their order, as many of each
           ) -> dict:   # mean, std, values; with several draws also low and high
     """Mean and standard deviation (of a sample; 0 for a single value) of figures over draws and seeds. Draws are the

@@ -82,10 +82,10 @@ class SyntheticAwareContrastiveLoss:
 # %% ../nbs/40_sau.ipynb #a4549469
 @dataclass(eq=False)
 class SAULoss(ClassifierLoss):
-    "SAU's loss: cross-entropy on MixUp and CutMix pairs, and the synthetic-aware contrastive loss on two more views."
+    "SAU's loss (Li et al. 2024): cross-entropy on MixUp and CutMix pairs, and the synthetic-aware contrastive loss on two more views."
     split: Split                # prototypes are made from its real training images and no others
-    strategy: str = 'pos_neg'
-    temperature: float = 0.1
+    strategy: str = 'pos_neg'   # of `STRATEGIES`
+    temperature: float = 0.1    # of the contrast
     hidden: int = 256           # width of the contrast head; 2048 in SAU's code
     dim: int = 64               # of the embeddings; 128 in SAU's code
     unaware: bool = True        # the branches, to be switched off one at a time
@@ -111,10 +111,13 @@ def prepare(self:SAULoss, net):
     net.register_buffer('prototypes', torch.zeros(self.split.num_classes, 2, self.dim))
 
 @patch
-def embed(self:SAULoss, net, x): return F.normalize(net.contrast_head(net.features(x)), dim=-1) # (N, C, H, W) -> (N, dim)
+def embed(self:SAULoss, net, x:torch.Tensor) -> torch.Tensor: # (N, C, H, W) in [-1, 1] -> (N, dim) of unit length
+    "What the contrast head makes of images."
+    return F.normalize(net.contrast_head(net.features(x)), dim=-1)
 
 # %% ../nbs/40_sau.ipynb #c1a4484d
-def soft_cross_entropy(logits, y_a, y_b, lam):
+def soft_cross_entropy(logits:torch.Tensor, y_a:torch.Tensor, y_b:torch.Tensor, lam:float) -> torch.Tensor: # (N, C), (N,), (N,) -> 0-d
+    "Cross-entropy of mixed images: `lam` of their label is `y_a`, the rest `y_b`."
     return lam*F.cross_entropy(logits, y_a) + (1 - lam)*F.cross_entropy(logits, y_b)
 
 @patch
@@ -166,7 +169,7 @@ def make_prototypes(self:SAULoss, net, seed):
 
 @patch
 def start_epoch(self:SAULoss, net, step):
-    "Prototypes anew."
+    "Make the prototypes anew."
     if self.record: self.record.start_epoch()
     self.make_prototypes(net, step)
 

@@ -20,7 +20,7 @@ from .core import InputError, optional, progress, warn
 from .data import ImageSet, Split, from_pack, long_tail_counts, thin_out
 
 # %% ../nbs/02_sources.ipynb #ef1087dd
-def digits():
+def digits() -> tuple: # training images, test images, class names
     "scikit-learn's handwritten digits: 114 a class to train on, 60 held out (UCI optical recognition of digits)."
     from sklearn.datasets import load_digits
     d = load_digits()
@@ -32,7 +32,7 @@ def digits():
 
 FASHION = Path(str(files('ltnb')))/'packs'/'fashion.pack'
 
-def fashion():
+def fashion() -> tuple: # training images, test images, class names
     "Photographs of Fashion-MNIST as 16×16 pixels: 500 a class to train on, 300 for the test (Xiao et al. 2017)."
     pool = from_pack(FASHION)
     return pool.train, pool.test, pool.class_names
@@ -48,8 +48,11 @@ def _files(cls, root):
     return [(Path(root)/cls.__name__/'raw'/f[:-3], None) for f, _ in cls.resources]
 
 # %% ../nbs/02_sources.ipynb #821354bf
-def from_torchvision(name:str, root:str|Path, download:bool=False):
-    "A standard set from `root`, as torchvision lays it out; missing and damaged files are named."
+def from_torchvision(name:str,      # of `TORCHVISION`
+                     root:str|Path, # where torchvision has it
+                     download:bool=False
+                    ) -> tuple:     # training images, test images, class names
+    "A standard set as torchvision lays it out; an `InputError` names missing and damaged files."
     import torchvision
     from torchvision.datasets.utils import check_integrity
     cls = getattr(torchvision.datasets, TORCHVISION[name])
@@ -141,8 +144,8 @@ def _stacked(images, labels): # images: name, pixels and what was converted of e
 # %% ../nbs/02_sources.ipynb #8d3e7a60
 def from_folder(root:str|Path,
                 test_share:float=None # of `root`/train, or of class folders in `root` itself, to hold out for the test
-               ):
-    "Images from `root`/train/CLASS and `root`/test/CLASS; what is wrong is named, file by file."
+               ) -> tuple:            # training images, test images, class names
+    "Images from `root`/train/CLASS and `root`/test/CLASS; an `InputError` names what is wrong, file by file."
     root = Path(root)
     subfolders = lambda p: (sorted(d.name for d in p.iterdir() if d.is_dir() and not d.name.startswith('.'))
                             if p.is_dir() else [])
@@ -213,8 +216,8 @@ def _read_rows(rows, image, label, names, root, data):
 # %% ../nbs/02_sources.ipynb #ba9d2564
 def from_hub(name:str,                # of a data set on the Hub, or a folder; after a colon the name of a configuration
              test_share:float=None    # to hold out, where there is only a training set
-            ):
-    "Images by Hugging Face's `datasets`."
+            ) -> tuple:               # training images, test images, class names
+    "Images by Hugging Face's `datasets`; an `InputError` where it cannot load them."
     datasets = optional('datasets', 'hf')
     repo, config = (name, None) if Path(name).exists() else (name.partition(':')[0], name.partition(':')[2] or None)
     try: parts = datasets.load_dataset(repo, config)
@@ -257,7 +260,7 @@ def _read_list(root, file, size):
 def from_lists(root:str|Path,
                name:str,    # of the lists: ROOT/NAME_train.txt and ROOT/NAME_test.txt, paths relative to ROOT
                size:int     # pixels a side
-              ):
+              ) -> tuple:   # training images, test images, class names
     "Images from list files such as those of ImageNet-LT (Liu et al. 2019), cut to squares of one size."
     if not 4 <= size <= 1024: raise InputError(f'images of {size}×{size} pixels cannot be asked for: 4 to 1024 a side')
     files = [Path(root)/f'{name}_{part}.txt' for part in ('train', 'test')]

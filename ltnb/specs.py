@@ -99,6 +99,7 @@ class Draw:
     def __post_init__(self): self.policy and policy_of(self.policy)
     @property
     def name(self) -> str:
+        "What files are called by."
         return f'{self.sampler}-{self.sampling_steps}-w{self.guidance:g}' + f'-{self.policy}'.replace(':', '-')*bool(self.policy)
 
 # %% ../nbs/45_specs.ipynb #d7acb63e
