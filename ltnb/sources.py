@@ -119,9 +119,12 @@ def _read_folder(root, class_names, part):
     there = [(f, c) for c, name in enumerate(class_names) for f in sorted((root/part/name).glob('*')) if not f.name.startswith('.')]
     files = [(f, c) for f, c in there if f.suffix.lower() in _IMAGES]
     if not files: raise InputError(f'no images in {root/part}: expected {root/part}/CLASS/*.png (or jpg, webp …)')
+    return _read_files(root, files, part, [f for f, _ in there if f.suffix.lower() not in _IMAGES])
+
+def _read_files(root, files, part, others=()): # files: each with its class; others: what is left out
     read = ((f, *_open(f, root)) for f, _ in progress(files, f'reading {root/part}', unit='image'))
     data, done = _stacked(read, [c for _, c in files])
-    _tell(root/part, done, [f for f, _ in there if f.suffix.lower() not in _IMAGES])
+    _tell(root/part, done, others)
     return data
 
 def _stacked(images, labels): # images: name, pixels and what was converted of each
@@ -130,8 +133,7 @@ def _stacked(images, labels): # images: name, pixels and what was converted of e
     for i, (name, a, done) in enumerate(images):
         if x is None: x, first = np.empty((len(labels), 1 if a.ndim == 2 else 3, *a.shape[:2]), np.uint8), name
         if a.shape[:2] != x.shape[2:]:
-            raise InputError(f'{name} is {a.shape[1]}×{a.shape[0]}, but {first} is '
-                             f'{x.shape[3]}×{x.shape[2]}: all images must have one size')
+            raise InputError(f'{name} is {a.shape[1]}×{a.shape[0]}, but {first} is {x.shape[3]}×{x.shape[2]}: all images must have one size')
         if a.ndim == 3 and x.shape[1] == 1: x = np.repeat(x, 3, 1)      # the first that is not gray
         x[i] = a if a.ndim == 2 else a.transpose(2, 0, 1)
         converted += done
@@ -147,9 +149,7 @@ def from_folder(root:str|Path,
                             if p.is_dir() else [])
     part = 'train' if test_share is None or (root/'train').is_dir() else ''
     names = subfolders(root/part)
-    if len(names) < 2:
-        raise InputError(f'{root/part} has {len(names)} class folders: '
-                         f'expected {root/part}/CLASS/*.png for two classes or more')
+    if len(names) < 2: raise InputError(f'{root/part} has {len(names)} class folders: expected {root/part}/CLASS/*.png for two classes or more')
     if test_share is not None:
         if part and (root/'test').exists(): raise InputError(f'{root} has a test set: leave --test-share out')
         return *held_out(_read_folder(root, names, part), names, test_share), names
@@ -157,12 +157,10 @@ def from_folder(root:str|Path,
         raise InputError(f'{root}/test is missing: --test-share 0.2 holds out a fifth of {root}/train for the test')
     if subfolders(root/'test') != names:
         odd = sorted(set(names) ^ set(subfolders(root/'test')))
-        raise InputError(f'{root}/train and {root}/test must have the same class folders; '
-                         f'only one of them has {", ".join(odd[:3])}')
-    train, test = _read_folder(root, names, 'train'), _read_folder(root, names, 'test')
+        raise InputError(f'{root}/train and {root}/test must have the same class folders; only one of them has {", ".join(odd[:3])}')
+    train, test = (_read_folder(root, names, part) for part in ('train', 'test'))
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f'{root}: training images are {tuple(train.images.shape[1:])}, '
-                         f'test images {tuple(test.images.shape[1:])} '
+        raise InputError(f'{root}: training images are {tuple(train.images.shape[1:])}, test images {tuple(test.images.shape[1:])} '
                          '(channels, height, width): they must agree')
     return train, test, names
 
@@ -247,8 +245,7 @@ def _read_list(root, file, size):
     except UnicodeDecodeError as e: raise InputError(f'{file} is not UTF-8 ({e}): save it as such') from None
     if not paths: raise InputError(f'{file} is empty')
     if (beyond := max(labels)) >= len(labels):
-        raise InputError(f'{file}:{labels.index(beyond) + 1}: class {beyond} of {len(labels)} images: '
-                         'classes are numbered from 0, each with an image')
+        raise InputError(f'{file}:{labels.index(beyond) + 1}: class {beyond} of {len(labels)} images: they are numbered from 0, each with one')
     def read(n, path):
         a, what = _open(root/path, root, f' (line {n} of {file.name})')
         return path, np.asarray(ImageOps.fit(Image.fromarray(a).convert('RGB'), (size, size), Image.Resampling.BOX)), what
@@ -285,20 +282,15 @@ def from_tiny_imagenet(root:str|Path):
     "Tiny ImageNet as it is distributed: `root`/train/WNID/images/*.JPEG, `root`/val/images, val_annotations.txt, wnids.txt, words.txt."
     root = Path(root)
     number = {w: c for c, w in enumerate(sorted(w for w, in _lines(root/'wnids.txt', 1)))}
-    words = {w: said for w, said in _lines(root/'words.txt', 2) if w in number}
-    noted = _lines(root/'val'/'val_annotations.txt', 2)
+    words, noted = dict(_lines(root/'words.txt', 2)), _lines(root/'val'/'val_annotations.txt', 2)
     if len(number) < 2: raise InputError(f'{root}/wnids.txt names {len(number)} classes: two are needed')
     if lost := [w for w in number if w not in words]: raise InputError(f'{root}/words.txt has no words for {lost[0]}')
     if odd := [w for _, w in noted if w not in number]: raise InputError(f'{root}/val/val_annotations.txt: {odd[0]} is no class of wnids.txt')
     train = [(f, c) for w, c in number.items() for f in sorted((root/'train'/w/'images').glob('*.JPEG'))]
     if empty := set(number.values()) - {c for _, c in train}: raise InputError(f'{root}/train/{sorted(number)[min(empty)]}/images has no *.JPEG')
-    def read(files, what):
-        data, done = _stacked(((f, *_open(f, root)) for f, _ in progress(files, f'reading {what}', unit='image')), [c for _, c in files])
-        _tell(root/what, done)
-        return data
-    short = [words[w].partition(',')[0] for w in number]
+    short, test = [words[w].partition(',')[0] for w in number], [(root/'val'/'images'/f, number[w]) for f, w in noted]
     names = [f'{name} ({w})' if short.count(name) > 1 else name for name, w in zip(short, number)]
-    return read(train, 'train'), read([(root/'val'/'images'/f, number[w]) for f, w in noted], 'val'), names
+    return _read_files(root, train, 'train'), _read_files(root, test, 'val'), names
 
 # %% ../nbs/02_sources.ipynb #01287484
 SOURCES = ('fashion, digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT (or cifar10-lt:ROOT …), '
