@@ -274,8 +274,8 @@ def features(net, images): return in_batches(net.features, images, next(net.para
 def accuracy_of(z:torch.Tensor, labels:torch.Tensor, num_classes:int) -> tuple: # (num_classes,) in percent; a number
     "Accuracy of each class in percent (NaN where it has no image), and expected calibration error, of logits."
     right = z.argmax(1) == labels
-    return (torch.stack([right[labels == c].float().mean() for c in range(num_classes)]) * 100,
-            calibration_error(z, labels))
+    of = lambda images: torch.bincount(labels[images], minlength=num_classes).float()
+    return of(right) / of(slice(None)) * 100, calibration_error(z, labels)
 
 def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_classes,) in percent
     "Accuracy of each class in percent."
