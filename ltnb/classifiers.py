@@ -16,7 +16,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from .augment import AUGMENTATIONS
-from .compute import default_device, mixed_precision
+from .compute import default_device, kept_on, mixed_precision
 from .core import InputError, load_tensors, optional, rng, save_tensors, seeded
 from .data import ImageSet, Split, batch_indices, reading_seed, to_float
 
@@ -213,7 +213,7 @@ def _network(split, loss, settings, seed, frozen):
 def _fit(net, data, loss, settings, seed, chance, frozen, device, checkpoint, about, **kwargs):
     "Train `net` in place."
     net = net.to(device).train(frozen is None)      # the batch norm of frozen features stays as it is
-    optimizer, data = _optimizer(net, settings, device.type in ('cpu', 'cuda')), data.to(device)
+    optimizer, data = _optimizer(net, settings, device.type in ('cpu', 'cuda')), data.to(at := kept_on(data.images.nbytes, device))
     size, per_epoch = settings.batch_size, max(1, len(data) // settings.batch_size)
     def chosen(i, g): # images of batch i
         if chance is not None: return torch.multinomial(chance, size, True, generator=g)
@@ -222,7 +222,7 @@ def _fit(net, data, loss, settings, seed, chance, frozen, device, checkpoint, ab
         for group in optimizer.param_groups: group['lr'] = lr_at(i, settings.lr, settings.steps, settings.warmup)
         if i % per_epoch == 0: loss.start_epoch(net, i)
         g = rng(seed, 'classifier', i)
-        batch = data[chosen(i, g).to(device)]
+        batch = data[chosen(i, g).to(at)].to(device)
         with mixed_precision(device): value = loss(net, batch, g, i / settings.steps)
         optimizer.zero_grad()
         value.backward()
@@ -287,8 +287,8 @@ def accuracy_of(z:torch.Tensor,      # (N, num_classes) logits
                ) -> tuple:           # (num_classes,) in percent; a number from 0 to 1
     "Accuracy of each class in percent (NaN where it has no image), and expected calibration error."
     right = z.argmax(1) == labels
-    return (torch.stack([right[labels == c].float().mean() for c in range(num_classes)]) * 100,
-            calibration_error(z, labels))
+    of = lambda images: torch.bincount(labels[images], minlength=num_classes).float()
+    return of(right) / of(slice(None)) * 100, calibration_error(z, labels)
 
 def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_classes,) in percent
     "Accuracy of a classifier in each class; NaN where it has no image."

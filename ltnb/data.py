@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'GROUP_COLORS', 'SUBSETS', 'SIDE', 'long_tail_counts', 'group_of', 'ImageSet', 'to_float', 'to_uint8',
-           'reading_seed', 'batch_indices', 'Split', 'tail_classes', 'thin_out', 'pack', 'from_pack']
+           'digests', 'first_of', 'reading_seed', 'batch_indices', 'Split', 'tail_classes', 'thin_out', 'pack',
+           'from_pack']
 
 # %% ../nbs/01_data.ipynb #ebb317f9
-import io
+import hashlib, io
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -84,6 +85,19 @@ def to_uint8(x:torch.Tensor     # float in [-1, 1]; values beyond are clipped
             ) -> torch.Tensor:  # uint8
     "Pixels as they are stored."
     return x.clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
+def digests(images:torch.Tensor # (N, C, H, W) uint8
+           ) -> list:           # of text: equal images have the same, and it is short whatever their size
+    "SHA-256 of the pixels of each image."
+    return [hashlib.sha256(image.numpy().data).hexdigest() for image in images.contiguous()]
+
+# %% ../nbs/01_data.ipynb #0a04e769
+def first_of(labels:torch.Tensor, # (N,)
+             most:torch.Tensor    # (C,) how many of each class
+            ) -> torch.Tensor:    # indices, ascending
+    "The first images of each class."
+    order, n = labels.argsort(stable=True), torch.bincount(labels, minlength=len(most))
+    rank = torch.arange(len(labels)) - (n.cumsum(0) - n)[labels[order]]
+    return order[rank < most[labels[order]]].sort().values
 
 # %% ../nbs/01_data.ipynb #c1b6b372
 @lru_cache(8)
@@ -148,9 +162,9 @@ class Split:
     def left_out(self) -> ImageSet:
         "Real images that are in neither training nor test set, none where the balanced set is not known: to choose on."
         if self.full is None: return self.test[:0]
-        pool, pixels = self.balanced + self.spare if self.spare else self.balanced, lambda image: image.numpy().tobytes()
-        seen = {*map(pixels, self.train.images), *map(pixels, self.test.images)}
-        return pool[torch.tensor([pixels(image) not in seen for image in pool.images], dtype=torch.bool)]
+        seen = {*digests(self.train.images), *digests(self.test.images)}
+        new = [part[torch.tensor([d not in seen for d in digests(part.images)], dtype=torch.bool)] for part in (self.full, self.spare) if part]
+        return new[0] if len(new) == 1 else new[0] + new[1]
     @property
     def sha256(self) -> str:
         "The same split has the same hash on every machine: it is made of pixels and labels only."

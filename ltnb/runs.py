@@ -30,7 +30,7 @@ from .policies import policy_of
 from .rebalancing import adjust, class_weights, fit_rho
 from .sources import load_split
 from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Recipe, RunSettings,
-                        TrainingSet, recipe_of, run_settings)
+                        TrainingSet, capped, recipe_of, run_settings)
 from .tracking import Logbook, log_accuracy, log_samples
 from .training import artifact
 
@@ -79,14 +79,15 @@ def _replaced(x, this, that):
 class Run:
     "Every part that can be made of a split, in one folder: made when it is asked for, then loaded from there."
     def __init__(self,
-                 split:Split,
+                 split:Split,                          # of which the preset may take a part
                  out:str|Path,                        # the folder
                  settings:RunSettings|str='small',    # or the name of a preset
                  seed:int=0,                          # of the classifiers that judge: phi_0 and the oracle
                  marks:list=None,                     # made by hand, as `load_marks` gives them
                  log:Logbook=None):                   # where losses, samples and figures are logged as they are made
-        self.split, self.out, self.seed, self.marks, self.log = split, Path(out), seed, marks, log or Logbook()
+        self.out, self.seed, self.marks, self.log = Path(out), seed, marks, log or Logbook()
         self.settings = run_settings(split, settings) if isinstance(settings, str) else settings
+        self.split = capped(split, self.settings.preset)
 
     def __repr__(self): return f'Run of {self.split.name} ({self.settings.preset}) in {self.out}'
 
@@ -101,6 +102,7 @@ class Run:
         if recipe.imbalance_factor:
             if split.source is None: raise InputError('another imbalance factor needs a split that `load_split` made')
             split = _thinned_otherwise(tuple(split.source.items()), recipe.imbalance_factor, split.profile, split.subset)
+            split = capped(split, self.settings.preset)
         return _less_head(split, recipe.head) if recipe.head != 1 else split
 
     @part(lambda run, recipe, seed: [(Run.generator, recipe.base, seed)]*recipe.fine_tuned

@@ -35,7 +35,8 @@ def relabel(z:torch.Tensor,            # (N, 2, D) embeddings of two views
     fake = F.normalize(z[is_synthetic], dim=-1)
     distrusted = is_synthetic.clone()    # all, where there is nothing real to ask
     if len(entries):
-        votes = torch.stack([entry_labels[(fake[:, v] @ entries[:, v].T).argmax(1)] for v in (0, 1)])
+        nearest = lambda v: torch.cat([(part @ entries[:, v].T).argmax(1) for part in fake[:, v].split(1024)])
+        votes = torch.stack([entry_labels[nearest(v)] for v in (0, 1)])
         distrusted[is_synthetic] = (votes != labels[is_synthetic]).any(0)
     new = labels.clone()
     new[distrusted] = -torch.arange(1, int(distrusted.sum()) + 1, device=labels.device) if strategy == 'pos_neg' else -1
@@ -164,8 +165,9 @@ def embed_views(self:SAULoss, net, images, *names) -> torch.Tensor: # (N, 2, dim
 def make_prototypes(self:SAULoss, net, seed):
     "Give `net` the mean embedding of each class's real training images, in each of the two views."
     if not (self.aware and self.prototypes): return
-    z, y = self.embed_views(net, self.split.train.images, seed, 'prototypes'), self.split.train.labels
-    net.prototypes = torch.stack([z[y.to(z.device) == c].mean(0) for c in range(self.split.num_classes)])
+    z = self.embed_views(net, self.split.train.images, seed, 'prototypes')
+    each = z[self.split.train.labels.argsort(stable=True).to(z.device)].split(self.split.counts)
+    net.prototypes = torch.stack([of.mean(0) for of in each])
 
 @patch
 def start_epoch(self:SAULoss, net, step):
@@ -180,10 +182,10 @@ def finish(self:SAULoss, net, data:ImageSet, generator:torch.Generator):
     """With `clean_norm`, the statistics of batch norms and the prototypes anew, by torch's `update_bn` in shuffled
     batches of `data`: of the backbone under the light view, of the contrast head under its own two."""
     if not self.clean_norm: return
-    order = torch.randperm(len(data), generator=generator).to(data.images.device)
+    order, device = torch.randperm(len(data), generator=generator).to(data.images.device), next(net.parameters()).device
     def batches(*views):    # of at most 256 images, equal but for one
         for i in order.tensor_split(-(-len(data) // 256)):
-            yield torch.cat([view(to_float(data.images[i]), generator) for view in views])
+            yield torch.cat([view(to_float(data.images[i].to(device)), generator) for view in views])
     update_bn(batches(self.views[0]), net)      # and the contrast head's forget what they were
     update_bn(map(net.features, batches(*self.views[1:])), net.contrast_head)
     self.make_prototypes(net, generator.initial_seed())
