@@ -14,8 +14,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BENCHMARKS = dict(step='a training step of CBDM with the papers\' U-Net', sampling='a balanced set with guidance', views="SAU's three views",
                   neighbours='precision and recall', knobs='each knob by itself', losses='a step of each method, and drawing by each policy',
-                  quick='what has to be quick: importing, help, views, a filter, a forecast', run='the whole of `make run`, which takes longer than all others together')
-USUAL = [name for name in BENCHMARKS if name != 'run']
+                  quick='what has to be quick: importing, help, views, a filter, a forecast',
+                  growth='time and memory of filters, filling, metrics and the page against classes and images; takes long', run='the whole of `make run`, which takes longer than all others together')
+USUAL = [name for name in BENCHMARKS if name not in ('growth', 'run')]
 
 
 def times(row):

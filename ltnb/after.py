@@ -18,6 +18,7 @@ from .core import InputError
 from .diffusion import NoisyBatch, ddpm_loss
 
 # %% ../nbs/25_after.ipynb #44d9ded0
+# name -> f(share of the own class, share of the other) -> may the image be taken for the other?
 MODES = dict(t2h=lambda own, other: other >= own, h2t=lambda own, other: other <= own, full=lambda own, other: other == other)
 
 # %% ../nbs/25_after.ipynb #844de099
@@ -49,9 +50,9 @@ def oc_targets(x0:torch.Tensor,       # (B, C, H, W) clean images
 @dataclass(eq=False)
 class OCLoss:
     "The DDPM loss with the targets of oriented calibration; of a team, each process draws from its own part of the batch."
-    prior: torch.Tensor
-    mode: str = 't2h'
-    cut_time: int = None
+    prior: torch.Tensor     # (num_classes,) shares of the training set
+    mode: str = 't2h'       # of `MODES`
+    cut_time: int = None    # as in `oc_targets`
 
     def __call__(self, net, batch:NoisyBatch, generator:torch.Generator
                 ) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
@@ -78,8 +79,8 @@ class Middle(nn.Module):
 def coral_loss(z:torch.Tensor,     # (B, D) projections, of any length
                y:torch.Tensor,     # (B,) classes
                t:torch.Tensor,     # (B,) time steps, from 0 to T-1
-               T:int,
-               weight:float=.5,
+               T:int,              # time steps in all
+               weight:float=.5,    # w
                tau_r:float=.3,     # of the weight in time
                tau_s:float=.1,     # temperature of the contrast
                per_sample:bool=False # the weight in time is each image's own, as in the paper; else the batch's mean
@@ -104,10 +105,11 @@ class CORALLoss:
     tau_r: float = .3           # of the weight in time, in units of T
     tau_s: float = .1           # temperature of the contrast
     dim: int = 128              # of the projection
-    per_sample: bool = False
-    num_train_timesteps: int = 1000
+    per_sample: bool = False    # as in `coral_loss`
+    num_train_timesteps: int = 1000     # T
 
-    def beside(self, net) -> Middle: # what `train_generator` trains beside the network
+    def beside(self, net) -> Middle:
+        "What `train_generator` trains beside the network."
         self.middle = Middle(net, self.dim)
         return self.middle
 
@@ -142,9 +144,10 @@ class CCUALoss:
     contrast: float = 1.    # a, and this and the next two as released for U-Nets
     align: float = 1.       # b
     kappa: float = .1       # temperature of the contrast
-    num_train_timesteps: int = 1000
+    num_train_timesteps: int = 1000     # T
 
     def beside(self, net) -> Middle:
+        "A hook on the network's middle block; nothing of it is trained."
         self.middle = Middle(net)
         self.null = net.config.num_class_embeds - 1
         return self.middle
@@ -211,6 +214,7 @@ class CMLoss:
         if hasattr(self.base, 'beside'): raise InputError('capacity manipulation cannot be added to a loss with a part of its own')
 
     def beside(self, net) -> Experts:
+        "What `train_generator` trains beside the network."
         self.experts = Experts(net, self.ratio, self.scale)
         return self.experts
 
@@ -222,6 +226,7 @@ class CMLoss:
 
     @property
     def weights(self) -> torch.Tensor: # (num_classes,)
+        "What the squared difference that the low-rank part makes weighs in each class: above 0 it is held down, below 0 drawn out."
         n = torch.tensor(self.counts, dtype=torch.float32)
         return self.con * n / n.mean() - self.div / n / (1 / n).mean()
 

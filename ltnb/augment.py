@@ -18,23 +18,25 @@ from .data import to_float, to_uint8
 # %% ../nbs/05_augment.ipynb #d5bd4607
 def warp(x:torch.Tensor,      # (N, C, H, W)
          theta:torch.Tensor,  # (N, 2, 3) affine maps from a pixel to where it is taken from, in units of half an image
-         padding:str='border'
-        ) -> torch.Tensor:
+         padding:str='border' # what is beyond the rim, as in torch's `grid_sample`
+        ) -> torch.Tensor:    # (N, C, H, W)
     "Each image under its own affine map, interpolated."
     return F.grid_sample(x, F.affine_grid(theta.to(x), x.shape, align_corners=False),
                          padding_mode=padding, align_corners=False)
 
-def uniform(n, low, high, generator): return low + (high - low) * torch.rand(n, generator=generator)
+def uniform(n:int, low:float, high:float, generator) -> torch.Tensor: # (n,) on the CPU
+    "Numbers drawn evenly between `low` and `high`."
+    return low + (high - low) * torch.rand(n, generator=generator)
 
-def affine(x, generator, degrees=12., shift=.08, scale=.1):
-    "Rotate, shift (as a share of the image) and scale each image by its own draw."
+def affine(x, generator, degrees=12., shift=.08, scale=.1): # x: (N, C, H, W) in [-1, 1], as for all that follow
+    "Rotate each image by up to `degrees`, shift it by up to a share `shift` of its side, scale it by 1 ± `scale`."
     n, g = len(x), generator
     a, s = uniform(n, -degrees, degrees, g) * math.pi/180, 1 + uniform(n, -scale, scale, g)
     dx, dy = uniform(n, -2*shift, 2*shift, g), uniform(n, -2*shift, 2*shift, g)
     return warp(x, torch.stack([a.cos()*s, -a.sin()*s, dx, a.sin()*s, a.cos()*s, dy], 1).view(n, 2, 3))
 
 # %% ../nbs/05_augment.ipynb #4e44320d
-def crop_flip(x, generator, pad=4):
+def crop_flip(x, generator, pad=4): # x: (N, C, H, W) in [-1, 1]
     "A crop of the image padded with `pad` black pixels a side, and its mirror image half of the time (He et al. 2016)."
     n, c, h, w = x.shape
     dy, dx = (torch.randint(2*pad + 1, (n,), generator=generator) for _ in 'yx')
@@ -44,8 +46,8 @@ def crop_flip(x, generator, pad=4):
     pixels = (rows[:, :, None] * (w + 2*pad) + columns[:, None]).view(n, 1, h*w).expand(-1, c, -1).to(x.device)
     return F.pad(x, (pad,)*4, value=-1.).flatten(2).gather(2, pixels).view(x.shape)
 
-def resized_crop(x, generator, smallest=.2):
-    "A random part of `smallest` to all of the image's area, stretched to full size, mirrored half the time."
+def resized_crop(x, generator, smallest=.2): # x: (N, C, H, W) in [-1, 1]
+    "A random part of `smallest` to all of the image's area, stretched to full size, mirrored half the time (Szegedy et al. 2015, but not bent)."
     n = len(x)
     s = uniform(n, smallest, 1, generator).sqrt()
     mirror = torch.where(torch.rand(n, generator=generator) < .5, -1., 1.)
@@ -54,11 +56,12 @@ def resized_crop(x, generator, smallest=.2):
     return warp(x, torch.stack([s*mirror, zero, dx, zero, s, dy], 1).view(n, 2, 3), 'reflection')
 
 # %% ../nbs/05_augment.ipynb #e01cdd29
+# name -> f(x, generator) -> images like x, (N, C, H, W) in [-1, 1]
 AUGMENTATIONS = dict(affine=affine, crop_flip=crop_flip, none=lambda x, generator: x,
                      resized_crop=lambda x, generator: resized_crop(x, generator, .08))     # as for ImageNet
 
 # %% ../nbs/05_augment.ipynb #8fde6b90
-def cutout(x, generator, share=.25):
+def cutout(x, generator, share=.25): # x: (N, C, H, W) in [-1, 1]
     "A black square, `share` of the image wide, at a random place of each image (DeVries & Taylor 2017)."
     n, _, h, w = x.shape
     cy, cx = (torch.randint(size, (n, 1, 1), generator=generator).to(x.device) for size in (h, w))
@@ -68,14 +71,14 @@ def cutout(x, generator, share=.25):
     hole = inside(y - cy) & inside(x_ - cx)
     return x.masked_fill(hole[:, None], -1.)
 
-def contrast(x, generator, amount=.3):
-    "Each image's brightness above black scaled by its own draw."
+def contrast(x, generator, amount=.3): # x: (N, C, H, W) in [-1, 1]
+    "Each image's brightness above black times its own draw from 1 ± `amount`."
     return ((x + 1) * uniform(len(x), 1 - amount, 1 + amount, generator).to(x).view(-1, 1, 1, 1) - 1).clamp(-1, 1)
 
 # %% ../nbs/05_augment.ipynb #3830be49
 def turn_hue(x,   # (N, 3, H, W) in [0, 1]
              turns # (N,) from -1 to 1
-            ) -> torch.Tensor:
+            ) -> torch.Tensor: # (N, 3, H, W) in [0, 1]
     "Each image's hue turned by its own part of the circle, value and saturation as they were."
     v, (r, g, b) = x.amax(1, keepdim=True), x.split(1, 1)
     c = v - x.amin(1, keepdim=True)
@@ -85,8 +88,8 @@ def turn_hue(x,   # (N, 3, H, W) in [0, 1]
     return k.mul_(c).neg_().add_(v)
 
 # %% ../nbs/05_augment.ipynb #816d26a3
-def color_jitter(x, generator, strength=.4, hue=.1, p=.8, gray=.2):
-    "With probability `p` brightness, contrast, saturation and hue by each image's own draw, gray with `gray` (SimCLR)."
+def color_jitter(x, generator, strength=.4, hue=.1, p=.8, gray=.2): # x: (N, 3, H, W) in [-1, 1]
+    "With probability `p` brightness, contrast, saturation and hue by each image's own draw, gray with `gray` (SimCLR, Chen et al. 2020)."
     n = len(x)
     on = torch.rand(n, generator=generator) < p
     draw = lambda: torch.where(on, uniform(n, 1 - strength, 1 + strength, generator), 1.).to(x).view(n, 1, 1, 1)
@@ -101,8 +104,8 @@ def color_jitter(x, generator, strength=.4, hue=.1, p=.8, gray=.2):
     return torch.where(to_gray, grayed(y), y).mul_(2).sub_(1)
 
 # %% ../nbs/05_augment.ipynb #e5ef1bf1
-def blur(x, generator, p=.5, low=.1, high=2.):
-    "With probability `p` blurred by a 3×3 Gaussian of each image's own width in pixels (SimCLR)."
+def blur(x, generator, p=.5, low=.1, high=2.): # x: (N, C, H, W) in [-1, 1]
+    "With probability `p` blurred by a 3×3 Gaussian of each image's own width, `low` to `high` pixels (SimCLR, Chen et al. 2020)."
     n = len(x)
     s = torch.where(torch.rand(n, generator=generator) < p, uniform(n, low, high, generator), 1e-3)
     side = (-.5 / s**2).exp().to(x).view(-1, 1, 1, 1)       # weight of a neighbour, that of the centre being 1
@@ -141,7 +144,7 @@ def _operate(op, x, m): # (n, 3, H, W) uint8, (n,) magnitudes
     return F.grid_sample(x.float(), grid, mode='nearest', align_corners=False).to(torch.uint8)
 
 # %% ../nbs/05_augment.ipynb #81d5eccd
-def auto_augment(x, generator):
+def auto_augment(x, generator): # x: (N, 3, H, W) in [-1, 1]
     "CIFAR-10's AutoAugment (Cubuk et al. 2019) with torchvision's policy, a draw of its own for each image."
     policies, n = _auto_augment_policy(*x.shape[-2:]), len(x)
     which = torch.randint(len(policies), (n,), generator=generator).tolist()
@@ -166,10 +169,12 @@ def sau_views(colour:bool) -> tuple: # three functions (x, generator) -> x
     return affine, lambda x, g: cutout(affine(x, g), g), lambda x, g: contrast(affine(x, g, 15., .1, .15), g)
 
 # %% ../nbs/05_augment.ipynb #e6ef21c7
-def mixup(a, b, lam): return lam*a + (1 - lam)*b
+def mixup(a, b, lam:float) -> torch.Tensor: # a, b and what is returned: (N, C, H, W)
+    "Images of which `lam` is `a` and the rest is `b` (Zhang et al. 2018)."
+    return lam*a + (1 - lam)*b
 
-def cutmix(a, b, lam, generator) -> tuple: # images like `a`, and the share of `a` that is left in them
-    "A rectangle of `b` of area 1 - lam at most (whole pixels, clipped at the rim), set into `a` at a random place."
+def cutmix(a, b, lam:float, generator) -> tuple: # (N, C, H, W) as `a` and `b` are, and the share of `a` that is left
+    "A rectangle of `b` of area 1 - lam at most (whole pixels, clipped at the rim), set into `a` at a random place (Yun et al. 2019)."
     h, w = a.shape[-2:]
     rh, rw = int(h * (1 - lam)**.5), int(w * (1 - lam)**.5)
     y, x = (int(torch.randint(n, (), generator=generator)) for n in (h, w))

@@ -61,6 +61,7 @@ def _settings(x, at=''): # -> 'name = value' for all that a loss or settings hol
         elif v is not None and k != 'name': yield f'{at}{k} = {_plain(v)[:80]}'
 
 # %% ../nbs/34_cards.ipynb #7b67cbe7
+# metrics that a card shows
 SHOWN = ('precision', 'recall', 'coverage', 'frechet', 'memorised', 'class_consistency')
 KEEP = '<!-- A study writes this card anew. Delete this line to keep it as you have edited it. -->'
 

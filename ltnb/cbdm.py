@@ -34,11 +34,11 @@ def cbdm_loss(eps_y:torch.Tensor,        # (B, C, H, W) noise predicted for the 
 # %% ../nbs/20_cbdm.ipynb #8c98d156
 @dataclass(eq=False)
 class CBDMLoss:
-    "The DDPM loss plus CBDM's regulariser, both predictions made in one pass of a doubled batch."
+    "The DDPM loss plus CBDM's regulariser (Qin et al. 2023), both predictions made in one pass of a doubled batch."
     prior: torch.Tensor  # (num_classes,) distribution that y' is drawn from: `split.prior`, uniform, or any other
-    tau: float = 1.0
-    gamma: float = 0.25
-    num_train_timesteps: int = 1000
+    tau: float = 1.0     # weight of the regulariser
+    gamma: float = 0.25  # weight of its second, commitment term
+    num_train_timesteps: int = 1000     # T
 
     def __call__(self, net, batch:NoisyBatch, generator:torch.Generator
                 ) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise

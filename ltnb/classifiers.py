@@ -16,7 +16,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from .augment import AUGMENTATIONS
-from .compute import default_device, mixed_precision
+from .compute import default_device, kept_on, mixed_precision
 from .core import InputError, load_tensors, optional, rng, save_tensors, seeded
 from .data import ImageSet, Split, batch_indices, reading_seed, to_float
 
@@ -25,7 +25,7 @@ from .training import artifact, describe, lr_at, train
 
 # %% ../nbs/09_classifiers.ipynb #89b0b536
 class SmallNet(nn.Module):
-    "Three 3×3 convolutions with batch norm and a linear head, for images up to 28×28; from the second on of 8×8 pixels."
+    "Three 3×3 convolutions with batch norm and a linear head, for images up to 28×28; the second sees 8×8 pixels, the third 4×4."
     def __init__(self, channels:int, num_classes:int, width:int=32):
         super().__init__()
         conv = lambda i, o: [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
@@ -96,8 +96,8 @@ class ResNeXt50(_Torchvision):
 
 # %% ../nbs/09_classifiers.ipynb #485353ff
 class Adapted(nn.Module):
-    "Any network whose last linear layer gives the logits, with that layer as its `head`."
-    def __init__(self, net:nn.Module, num_classes:int):
+    "Any network whose last linear layer gives the logits, with that layer as its `head`; an `InputError` if it has none."
+    def __init__(self, net:nn.Module, num_classes:int): # net takes (N, C, H, W) in [-1, 1]
         super().__init__()
         linear = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear) and m.out_features == num_classes]
         if not linear or linear[-1][1] is net: raise InputError(f'{type(net).__name__} has no linear layer of {num_classes} outputs after its features')
@@ -153,7 +153,7 @@ def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
 
 # %% ../nbs/09_classifiers.ipynb #6218f289
 class ClassifierLoss:
-    "What every loss of a classifier can do; a subclass is called with the network, a batch and a generator."
+    "What every loss of a classifier can do; a subclass is called as `CrossEntropy` is, and returns a 0-d tensor."
     readings = 1                            # independent readings of the training set in a batch
     def prepare(self, net): pass            # before the training: give the network a head of its own, or buffers
     def start_epoch(self, net, step): pass  # before the first step of each epoch
@@ -179,7 +179,7 @@ class CrossEntropy(ClassifierLoss):
 NETWORKS = dict(SmallNet=SmallNet, ResNet32=ResNet32, ResNet50=ResNet50, ResNeXt50=ResNeXt50)
 
 def known_network(name:str):
-    "An `InputError` if no network has this name."
+    "An `InputError` if `NETWORKS` and timm have no network of this name."
     if name.startswith('timm:'):
         if not optional('timm', 'timm').is_model(name[5:]): raise InputError(f'timm has no network {name[5:]!r}')
     elif name not in NETWORKS: raise InputError(f'unknown network {name!r}: it is one of {", ".join(NETWORKS)}, or timm:NAME')
@@ -213,7 +213,7 @@ def _network(split, loss, settings, seed, frozen):
 def _fit(net, data, loss, settings, seed, chance, frozen, device, checkpoint, about, **kwargs):
     "Train `net` in place."
     net = net.to(device).train(frozen is None)      # the batch norm of frozen features stays as it is
-    optimizer, data = _optimizer(net, settings, device.type in ('cpu', 'cuda')), data.to(device)
+    optimizer, data = _optimizer(net, settings, device.type in ('cpu', 'cuda')), data.to(at := kept_on(data.images.nbytes, device))
     size, per_epoch = settings.batch_size, max(1, len(data) // settings.batch_size)
     def chosen(i, g): # images of batch i
         if chance is not None: return torch.multinomial(chance, size, True, generator=g)
@@ -222,7 +222,7 @@ def _fit(net, data, loss, settings, seed, chance, frozen, device, checkpoint, ab
         for group in optimizer.param_groups: group['lr'] = lr_at(i, settings.lr, settings.steps, settings.warmup)
         if i % per_epoch == 0: loss.start_epoch(net, i)
         g = rng(seed, 'classifier', i)
-        batch = data[chosen(i, g).to(device)]
+        batch = data[chosen(i, g).to(at)].to(device)
         with mixed_precision(device): value = loss(net, batch, g, i / settings.steps)
         optimizer.zero_grad()
         value.backward()
@@ -264,21 +264,34 @@ def train_classifier(split:Split,                       # for the shapes only
 
 # %% ../nbs/09_classifiers.ipynb #bc69b394
 @torch.no_grad()
-def in_batches(f, images:torch.Tensor, device='cpu', batch_size:int=512) -> torch.Tensor:
-    "`f` of uint8 images, a batch at a time, on the CPU."
+def in_batches(f,                   # (B, C, H, W) floats in [-1, 1] -> a tensor of B rows
+               images:torch.Tensor, # (N, C, H, W) uint8
+               device='cpu',        # where `f` computes
+               batch_size:int=512
+              ) -> torch.Tensor:    # of N rows, on the CPU
+    "`f` of images, a batch at a time, without gradients."
     return torch.cat([f(to_float(b.to(device))).cpu() for b in images.split(batch_size)])
 
-def logits(net, images): return in_batches(net, images, next(net.parameters()).device)
-def features(net, images): return in_batches(net.features, images, next(net.parameters()).device)
+def logits(net, images:torch.Tensor) -> torch.Tensor: # (N, C, H, W) uint8 -> (N, num_classes) on the CPU
+    "The logits of a classifier."
+    return in_batches(net, images, next(net.parameters()).device)
 
-def accuracy_of(z:torch.Tensor, labels:torch.Tensor, num_classes:int) -> tuple: # (num_classes,) in percent; a number
-    "Accuracy of each class in percent (NaN where it has no image), and expected calibration error, of logits."
+def features(net, images:torch.Tensor) -> torch.Tensor: # (N, C, H, W) uint8 -> (N, num_features) on the CPU
+    "What the head of a classifier sees of images."
+    return in_batches(net.features, images, next(net.parameters()).device)
+
+# %% ../nbs/09_classifiers.ipynb #f165edc4
+def accuracy_of(z:torch.Tensor,      # (N, num_classes) logits
+                labels:torch.Tensor, # (N,)
+                num_classes:int
+               ) -> tuple:           # (num_classes,) in percent; a number from 0 to 1
+    "Accuracy of each class in percent (NaN where it has no image), and expected calibration error."
     right = z.argmax(1) == labels
-    return (torch.stack([right[labels == c].float().mean() for c in range(num_classes)]) * 100,
-            calibration_error(z, labels))
+    of = lambda images: torch.bincount(labels[images], minlength=num_classes).float()
+    return of(right) / of(slice(None)) * 100, calibration_error(z, labels)
 
 def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_classes,) in percent
-    "Accuracy of each class in percent."
+    "Accuracy of a classifier in each class; NaN where it has no image."
     return accuracy_of(logits(net, data.images), data.labels, num_classes)[0]
 
 # %% ../nbs/09_classifiers.ipynb #09d67a41

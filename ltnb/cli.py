@@ -41,7 +41,7 @@ def _add_data(*parsers):
     for p in parsers:
         p.add_argument('--data', default='fashion', metavar='DATA',
                        help='fashion, digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, '
-                            'imagenet_lt64:ROOT, folder:ROOT, hf:NAME or pack:FILE (default: fashion)')
+                            'tiny_imagenet:ROOT, imagenet_lt64:ROOT, folder:ROOT, hf:NAME or pack:FILE (default: fashion)')
 
 def _add_tail(*parsers):
     for p in parsers:
@@ -58,7 +58,7 @@ def _add_tail(*parsers):
 def _add_run(*parsers):
     for p in parsers:
         p.add_argument('--preset', default='small', metavar='NAME',
-                       help='tiny: minutes, poor images; small: two CPU cores, small images; '
+                       help='tiny: minutes on a part of the images, does everything run?; small: two CPU cores, small images; '
                             'budget and paper: a GPU (default: small)')
         p.add_argument('--draws', type=_draws, default=['ldam'], metavar='ldam,1,2',
                        help="which images the long tail keeps: the literature's draw or seeds; several are the outer "
@@ -71,8 +71,7 @@ def _add_run(*parsers):
 
 # %% ../nbs/90_cli.ipynb #19c2b374
 def _add_study(p):
-    p.add_argument('--seeds', type=_seeds, default=[0, 1, 2], metavar='0,1,2',
-                   help="the classifiers' seeds (default: 0,1,2)")
+    p.add_argument('--seeds', type=_seeds, metavar='0,1,2', help="the classifiers' seeds (default: 0,1,2; 0 for tiny)")
     p.add_argument('--generator-seeds', type=_seeds, default=[0], metavar='0',
                    help="the generators' seeds (default: 0)")
     p.add_argument('--rows', type=_names, default=['story'], metavar='story|all|NAME,…',
@@ -113,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     experiment = commands.add_parser('experiment', help='measure many generators: what the figures with spread are made from',
         description='Measure many generators of a kind, and leave a row for each in DIR/experiments/NAME.json.')
     experiment.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, samples, filters, '
-                            'ladder, amounts, classifiers, sau, adjusted, noise or after; several are done in turn')
+                            'ladder, amounts, classifiers, sau, adjusted, noise, chosen or after; several are done in turn')
     data = commands.add_parser('data', help='pack a long-tailed split into one file').add_subparsers(
         dest='action', required=True, metavar='pack', parser_class=_Parser)
     pack = data.add_parser('pack', help='pack a long-tailed split into one file',
@@ -134,7 +133,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 # %% ../nbs/90_cli.ipynb #02b4ef24
-def say(line:str): # by one process of the team
+def say(line:str):
+    "Print a line, by one process of the team, without control characters."
     from ltnb.compute import is_main
     from ltnb.core import clean
     if not is_main(): return
@@ -159,10 +159,12 @@ def _study(a):
     from ltnb.notebooks import run_notebooks
     from ltnb.runs import Run
     from ltnb.report import accuracy_table, generator_table, rarest_group
-    from ltnb.specs import run_settings
-    from ltnb.study import run_study, study_parts
+    from ltnb.specs import cap_of, run_settings
+    from ltnb.study import cap_said, run_study, study_parts
     splits = [_split(a, draw) for draw in a.draws]
     split, rows = splits[0], a.rows[0] if a.rows in (['story'], ['all']) else a.rows
+    cap = cap_of(split, a.preset)
+    a.seeds = a.seeds or [*range(cap.seeds if cap else 3)]
     if a.notebooks and (split.name, a.preset, a.seeds, a.generator_seeds[0], a.draws[0], a.network) != ('fashion', 'small', [0, 1, 2], 0, 'ldam', None):
         raise InputError('--notebooks goes with --data fashion, --preset small and the default draw, seeds and network, '
                          'which the stage notebooks are written for')
@@ -173,6 +175,7 @@ def _study(a):
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
     say(repr(split))
     if a.predict:
+        for line in cap_said(split, a.preset): say(line)
         run = Run(split, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
         wanted = study_parts(run, a.seeds, a.generator_seeds, rows, a.generators)
         return say(forecast_text(forecast(run, wanted.values()), len(splits)))

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SHARED', 'in_team', 'team', 'is_main', 'alone', 'is_of_the_team', 'end_with', 'disband', 'gather', 'on_main',
            'of_all', 'default_device', 'has_bf16', 'mixed_precision', 'keep_memory', 'Speed', 'gains_little',
-           'usual_speed', 'to_device', 'versions', 'machine', 'way_of_computing', 'in_parallel']
+           'usual_speed', 'to_device', 'free_memory', 'kept_on', 'versions', 'machine', 'way_of_computing',
+           'in_parallel']
 
 # %% ../nbs/03_compute.ipynb #df4073b7
 import multiprocessing, os, pickle, platform, shutil, signal, sys, tempfile, threading, time
@@ -143,10 +144,22 @@ def usual_speed(device:torch.device,
     cuda = device.type == 'cuda'
     return Speed(has_bf16(device) and (cuda or not gains_little(width, pixels)), cuda, cuda and steps >= 20_000)
 
+# %% ../nbs/03_compute.ipynb #e754c00b
 def to_device(x:torch.Tensor, device) -> torch.Tensor:
     "`x` on `device`, which may still be working on something else meanwhile."
     if x.device.type == 'cpu' and torch.device(device).type == 'cuda': x = x.pin_memory()
     return x.to(device, non_blocking=True)
+
+def free_memory(device) -> int|None: # in bytes; None where it is not known, or is the memory that all else is in
+    "What an accelerator has left."
+    return torch.cuda.mem_get_info(device)[0] if torch.device(device).type == 'cuda' else None
+
+def kept_on(nbytes:int, # of a set of images
+            device      # where networks run
+           ) -> torch.device:
+    "Where a whole set is kept: on `device` if half of what is free there holds it, else on the CPU, and its batches are sent."
+    free = free_memory(device)
+    return torch.device(device if free is None or 2*nbytes <= free else 'cpu')
 
 # %% ../nbs/03_compute.ipynb #170c2af9
 def versions() -> dict:

@@ -190,7 +190,7 @@ def fingerprint(tensors:dict) -> str: # name -> tensor; returns 64 hexadecimal d
         x = tensors[name].detach().cpu().contiguous()
         h.update(f'{name} {x.dtype} {tuple(x.shape)};'.encode())
         x = x.numpy()
-        h.update(x.astype(x.dtype.newbyteorder('<'), copy=False).tobytes())
+        h.update(x.astype(x.dtype.newbyteorder('<'), copy=False).data)
     return h.hexdigest()
 
 # %% ../nbs/00_core.ipynb #7c55c787

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'GROUP_COLORS', 'SUBSETS', 'SIDE', 'long_tail_counts', 'group_of', 'ImageSet', 'to_float', 'to_uint8',
-           'reading_seed', 'batch_indices', 'Split', 'tail_classes', 'thin_out', 'pack', 'from_pack']
+           'digests', 'first_of', 'reading_seed', 'batch_indices', 'Split', 'tail_classes', 'thin_out', 'pack',
+           'from_pack']
 
 # %% ../nbs/01_data.ipynb #ebb317f9
-import io
+import hashlib, io
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -40,6 +41,7 @@ def long_tail_counts(n_max:int,                # images of the largest class; fo
     return [int(x) for x in n]
 
 # %% ../nbs/01_data.ipynb #44020ad7
+# groups of classes by their training images, as `group_of` has them
 GROUPS = ('many', 'medium', 'few')
 GROUP_COLORS = dict(many='#0072B2', medium='#E69F00', few='#D55E00')   # told apart by colour-blind readers too
 
@@ -63,13 +65,13 @@ class ImageSet:
     def __getitem__(self, i): return ImageSet(self.images[i], self.labels[i], self.synthetic[i])
     def __add__(self, o): return ImageSet(*(torch.cat(p) for p in zip(self.tensors(), o.tensors())))
     def tensors(self): return self.images, self.labels, self.synthetic
-    def to(self, device): return ImageSet(*(t.to(device) for t in self.tensors()))
+    def to(self, device): return ImageSet(*(t.to(device) for t in self.tensors()))     # on that device
     @property
     def sha256(self) -> str: return fingerprint(dict(zip(('images', 'labels', 'synthetic'), self.tensors())))
     @classmethod
-    def generated(cls, images, labels): return cls(images, labels, torch.ones(len(labels), dtype=torch.bool))
-    def of_class(self, c:int): return self[self.labels == c]
-    def counts(self, num_classes:int) -> list[int]: return torch.bincount(self.labels, minlength=num_classes).tolist()
+    def generated(cls, images, labels): return cls(images, labels, torch.ones(len(labels), dtype=torch.bool))     # all synthetic
+    def of_class(self, c:int): return self[self.labels == c]     # the images of class c
+    def counts(self, num_classes:int) -> list[int]: return torch.bincount(self.labels, minlength=num_classes).tolist() # images a class
     def __repr__(self):
         return f'ImageSet: {len(self):,} images {tuple(self.images.shape[1:])}, {int(self.synthetic.sum()):,} synthetic'
 
@@ -83,6 +85,19 @@ def to_uint8(x:torch.Tensor     # float in [-1, 1]; values beyond are clipped
             ) -> torch.Tensor:  # uint8
     "Pixels as they are stored."
     return x.clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
+def digests(images:torch.Tensor # (N, C, H, W) uint8
+           ) -> list:           # of text: equal images have the same, and it is short whatever their size
+    "SHA-256 of the pixels of each image."
+    return [hashlib.sha256(image.numpy().data).hexdigest() for image in images.contiguous()]
+
+# %% ../nbs/01_data.ipynb #0a04e769
+def first_of(labels:torch.Tensor, # (N,)
+             most:torch.Tensor    # (C,) how many of each class
+            ) -> torch.Tensor:    # indices, ascending
+    "The first images of each class."
+    order, n = labels.argsort(stable=True), torch.bincount(labels, minlength=len(most))
+    rank = torch.arange(len(labels)) - (n.cumsum(0) - n)[labels[order]]
+    return order[rank < most[labels[order]]].sort().values
 
 # %% ../nbs/01_data.ipynb #c1b6b372
 @lru_cache(8)
@@ -106,7 +121,8 @@ def batch_indices(n:int,           # images in the set
 # %% ../nbs/01_data.ipynb #0cf402d1
 @dataclass
 class Split:
-    "A long-tailed training set with its test set."
+    """A long-tailed training set with its test set; `counts` are the training images of each class. An `InputError` where a
+    class has none."""
     name: str
     train: ImageSet
     test: ImageSet
@@ -128,13 +144,14 @@ class Split:
     @property
     def num_classes(self): return len(self.class_names)
     @property
-    def image_shape(self): return tuple(self.train.images.shape[1:])
+    def image_shape(self): return tuple(self.train.images.shape[1:])     # (C, H, W)
     @property
     def is_colour(self): return self.image_shape[0] == 3    # then taken for photographs: mirror images are alike
     @property
-    def prior(self): return torch.tensor(self.counts) / len(self.train)
+    def prior(self): return torch.tensor(self.counts) / len(self.train)     # (num_classes,) shares of the training set
     @property
     def groups(self) -> dict: # 'many', 'medium', 'few' -> classes
+        "The classes of each group, as `group_of` has them."
         return {g: [c for c, n in enumerate(self.counts) if group_of(n) == g] for g in GROUPS}
     @property
     def balanced(self) -> ImageSet:
@@ -145,9 +162,9 @@ class Split:
     def left_out(self) -> ImageSet:
         "Real images that are in neither training nor test set, none where the balanced set is not known: to choose on."
         if self.full is None: return self.test[:0]
-        pool, pixels = self.balanced + self.spare if self.spare else self.balanced, lambda image: image.numpy().tobytes()
-        seen = {*map(pixels, self.train.images), *map(pixels, self.test.images)}
-        return pool[torch.tensor([pixels(image) not in seen for image in pool.images], dtype=torch.bool)]
+        seen = {*digests(self.train.images), *digests(self.test.images)}
+        new = [part[torch.tensor([d not in seen for d in digests(part.images)], dtype=torch.bool)] for part in (self.full, self.spare) if part]
+        return new[0] if len(new) == 1 else new[0] + new[1]
     @property
     def sha256(self) -> str:
         "The same split has the same hash on every machine: it is made of pixels and labels only."

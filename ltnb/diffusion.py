@@ -136,7 +136,7 @@ def _mine(n):
 # %% ../nbs/07_diffusion.ipynb #49299a44
 def ddpm_loss(net, batch:NoisyBatch, generator:torch.Generator
              ) -> tuple[torch.Tensor, torch.Tensor]: # loss, predicted noise
-    "The simple loss of DDPM (Ho et al. 2020, eq. 14)."
+    "The simple loss of DDPM (Ho et al. 2020, eq. 14): mean squared error of the predicted noise."
     eps = net(batch.xt, batch.t, class_labels=batch.label).sample.float()
     return (eps - batch.eps).square().mean(), eps
 
@@ -186,14 +186,14 @@ class SamplingStep:
     def sigma(self) -> float:
         "The noise level: standard deviation of the noise for an image of unit scale."
         return (1 / self.abar - 1)**.5
-    def clean(self, x, eps): # both (N, C, H, W)
+    def clean(self, x, eps): # both (N, C, H, W), and so is what is returned
         "The clean image that noisy images and the noise in them stand for."
         return (x - (1 - self.abar)**.5 * eps) / self.abar**.5
 
 class SamplingHook:
     "Done at every step of sampling. This one does nothing; what it draws, a hook draws by `step.noise`."
-    def embed(self, e, step:SamplingStep): return e        # e: (N, D) class embeddings of the pass with labels
-    def move(self, x, eps, step:SamplingStep): return x    # x: (N, C, H, W) is x_t, eps the noise that the step will take out
+    def embed(self, e, step:SamplingStep): return e        # e: (N, D) class embeddings of the pass with labels; others like them
+    def move(self, x, eps, step:SamplingStep): return x    # x: (N, C, H, W) is x_t, eps the noise that the step will take out; another x_t
 
 # %% ../nbs/07_diffusion.ipynb #89d0ac82
 class ClassConditionalPipeline(DiffusionPipeline):
@@ -230,7 +230,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
                  hooks=(),                 # `SamplingHook`s
                  guider=None               # of `diffusers.guiders`, for two predictions, in place of `guidance_scale`
                 ) -> ImagePipelineOutput:  # `.images`: a list of PIL images, or the tensor
-        "Draw an image of each of `class_labels`."
+        "Draw an image of each of `class_labels`; an `InputError` where there is no such class."
         net, s, device = self.unet, self.scheduler, self.unet.device
         _check_guide(net, guide)
         y = torch.as_tensor(class_labels, device=device)

@@ -103,11 +103,19 @@ def _noise(usual):      # how much do wrong labels of generated images harm?
     ways = [Learner(omega=.3), Learner('sau'), Learner('sau', aware=False)]
     return WITHOUT | {replace(FILTERED, wrong=w): ways for w in (0., .2, .4, .6)}
 
+# %% ../nbs/70_experiments.ipynb #2991b8d7
+def _chosen(usual):     # does a generator pay where every row may choose its settings?
+    by = lambda *ways: [Learner(m, w, tau=1.) for m, w in ways]
+    recipes = Recipe('ddpm'), Recipe('ddpm', guidance=.5), Recipe(), Recipe(tau=.25, guidance=.5)
+    filled = [TrainingSet(r, f) for r in recipes for f in ('none', 'neighbours', 'balanced_neighbours')]
+    return ({REAL: by(*((m, 1.) for m in METHODS)), ALL_REAL: by(('ce', 1.))}
+            | {what: by(*((m, w) for m in ('ce', 'la') for w in (.3, 1.)), ('sau', 1.)) for what in filled})
+
 # %% ../nbs/70_experiments.ipynb #5c0d0261
 # name -> f(usual way to draw) -> {Recipe: [Draw]}, or {TrainingSet: [Learner]}
 EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers,
                    samples=_samples, ladder=_ladder, filters=_filters, amounts=_amounts,
-                   classifiers=_classifiers, sau=_sau, noise=_noise, adjusted=_adjusted)
+                   classifiers=_classifiers, sau=_sau, noise=_noise, adjusted=_adjusted, chosen=_chosen)
 
 # %% ../nbs/70_experiments.ipynb #e7b6f9e0
 @part(lambda run, what, seed: [filled_part(what, seed), *run.judges()])

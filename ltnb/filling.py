@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from .core import load_tensors, save_tensors
-from .data import ImageSet, Split
+from .data import ImageSet, Split, first_of
 
 # %% ../nbs/31_filling.ipynb #45e37f3a
 @dataclass
@@ -41,20 +41,35 @@ def fill_classes(split:Split,
     C, count = split.num_classes, lambda labels: torch.bincount(labels, minlength=split.num_classes)
     keep = torch.ones(len(samples), dtype=torch.bool) if keep is None else keep
     want = (torch.as_tensor(max(split.counts) if target is None else target) - torch.tensor(split.counts)).clamp(min=0)
-    short = lambda accepted: {c: int(n) - a for c, (n, a) in enumerate(zip(want.expand(C), accepted)) if n > a}
-    generated, kept, done = count(samples.labels), samples[keep], 0
-    while more and done < rounds and (lack := (want - count(kept.labels)).clamp(min=0)).any():
-        rate = (count(kept.labels) / generated.clamp(min=1)).clamp(min=.1)  # never more than ten times what is missing
+    used, generated, accepted, done = [(samples, _wanted(samples.labels, keep, want))], count(samples.labels), count(samples.labels[keep]), 0
+    while more and done < rounds and (lack := (want - accepted).clamp(min=0)).any():
+        rate = (accepted / generated.clamp(min=1)).clamp(min=.1)  # never more than ten times what is missing
         drawn, keep = more(torch.arange(C).repeat_interleave((lack / rate).ceil().long()), int(generated.sum()))
-        generated, kept, done = generated + count(drawn.labels), kept + drawn[keep], done + 1
-    used = kept[torch.cat([(kept.labels == c).nonzero()[:n, 0] for c, n in enumerate(want.expand(C))])]
-    accepted = count(kept.labels).tolist()
-    return Filled(split.train + used, generated.tolist(), accepted, done, short(accepted))
+        i = _wanted(drawn.labels, keep, lack)
+        used.append((drawn[i], torch.arange(len(i))))       # the others are let go
+        generated, accepted, done = generated + count(drawn.labels), accepted + count(drawn.labels[keep]), done + 1
+    missing = {c: int(n) for c, n in enumerate(want - accepted) if n > 0}
+    return Filled(_together(split.train, used), generated.tolist(), accepted.tolist(), done, missing)
+
+# %% ../nbs/31_filling.ipynb #393d0ea4
+def _wanted(labels, keep, want): # numbers of those to keep, of each class c at most want[c]
+    kept = keep.nonzero()[:, 0]
+    return kept[first_of(labels[kept], want)]
+
+def _together(train, used): # used: sets of samples and the numbers of those in them; each image is copied once
+    of = lambda name: torch.cat([getattr(drawn, name)[i] for drawn, i in used])
+    order = of('labels').argsort(stable=True)       # class by class
+    place = len(train) + torch.empty_like(order).scatter(0, order, torch.arange(len(order)))
+    images = train.images.new_empty(len(train) + len(order), *train.images.shape[1:])
+    images[:len(train)] = train.images
+    for (drawn, i), to in zip(used, place.split([len(i) for _, i in used])):
+        for i, to in zip(i.split(1024), to.split(1024)): images[to] = drawn.images[i]
+    return ImageSet(images, torch.cat([train.labels, of('labels')[order]]), torch.cat([train.synthetic, of('synthetic')[order]]))
 
 # %% ../nbs/31_filling.ipynb #8c6804c7
 def save_filled(path:str|Path, filled:Filled, about:dict):
     "Write a filled training set: its generated images, and what it took to get them."
-    used = filled.data[filled.data.synthetic]
+    used = filled.data[int((~filled.data.synthetic).sum()):]
     save_tensors(path, dict(images=used.images, labels=used.labels), **about, generated=filled.generated,
                  accepted=filled.accepted, rounds=filled.rounds, missing=list(filled.missing.items()))
 

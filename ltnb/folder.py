@@ -150,6 +150,7 @@ class Lives:
         self.ways += [way]*(way not in self.ways)
 
     def add(self, name:str='all', seconds:float=None): # what was done; what it took, or all since the last time
+        "Count seconds of what was done."
         now = time.perf_counter()
         for k, v in {name: seconds, 'all': None}.items(): self.seconds[k] = self.seconds.get(k, 0) + (now - self.last if v is None else v)
         self.last = now

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .cards import generator_files
-from .compute import Speed, default_device, mixed_precision, team, usual_speed
+from .compute import Speed, default_device, kept_on, mixed_precision, team, usual_speed
 from .core import Damaged, InputError, atomic, fingerprint, load_json, save_json, seeded
 from .data import Split
 from .diffusion import (ClassConditionalPipeline, GeneratorSettings, count_parameters, ddpm_loss, generator_settings,
@@ -96,7 +96,7 @@ def _fit(split, loss, settings, seed, checkpoint, about, start, device, speed, *
         from accelerate.utils import reduce
         model = DistributedDataParallel(model, gradient_as_bucket_view=True)
     schedule = noise_schedule()
-    data = split if split.train.images.nbytes > 2**32 else replace(split, train=split.train.to(device))
+    data = replace(split, train=split.train.to(kept_on(split.train.images.nbytes, device)))
     process = [team().process_index] * (team().process_index > 0)      # each draws its own dropout
 
     def step(i):

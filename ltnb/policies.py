@@ -56,8 +56,8 @@ class Policy:
 
 @dataclass(frozen=True)
 class Interval(Policy):
-    "Guidance in an interval of noise levels."
-    lo: float = .3
+    "Guidance in an interval of noise levels (Kynkäänniemi et al. 2024)."
+    lo: float = .3      # the interval is (lo, hi]: standard deviations of the noise for an image of unit scale
     hi: float = 2.
 
     def __post_init__(self): interval(1., self.lo, self.hi, 1.)
@@ -66,7 +66,7 @@ class Interval(Policy):
 # %% ../nbs/22_policies.ipynb #28189d36
 @dataclass(frozen=True)
 class Schedule(Policy):
-    "Guidance that grows as the noise falls."
+    "Guidance that grows as the noise falls, as in `omega_schedule`."
     kind: str = 'linear'    # and so is `gamma`: as in `omega_schedule`
     gamma: float = 100.
 

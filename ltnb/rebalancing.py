@@ -40,8 +40,8 @@ def log_prior(counts,       # (num_classes,) all above 0; need not be whole
 @dataclass
 class ClassBalanced(CrossEntropy):
     "Cross-entropy weighed by the effective number of images of each class (Cui et al. 2019, sec. 4)."
-    counts: torch.Tensor    # (num_classes,)
-    beta: float = .9999
+    counts: torch.Tensor    # (num_classes,) training images of each class
+    beta: float = .9999     # 0: all classes alike; towards 1: by one over their images
     def __post_init__(self):
         w = (1 - self.beta) / (1 - self.beta ** self.counts.double().clamp(min=1))
         self.weights = (w / w.mean()).float()
@@ -51,7 +51,7 @@ class ClassBalanced(CrossEntropy):
 @dataclass
 class Focal(CrossEntropy):
     "Softmax focal loss (Lin et al. 2017, eq. 4)."
-    gamma: float = 2.
+    gamma: float = 2.       # 0: cross-entropy
     def criterion(self, logits, labels, done):
         ce = F.cross_entropy(logits, labels, reduction='none')
         return (1 - (-ce).exp()) ** self.gamma * ce
@@ -59,15 +59,15 @@ class Focal(CrossEntropy):
 # %% ../nbs/35_rebalancing.ipynb #81cff8db
 @dataclass
 class LogitAdjusted(CrossEntropy):
-    "Cross-entropy of logits + tau log prior (Menon et al. 2021, eq. 10); Ren et al. 2020 at tau = 1."
-    counts: torch.Tensor    # (num_classes,)
+    "Cross-entropy of logits + tau log prior (logit adjustment, Menon et al. 2021, eq. 10); balanced softmax (Ren et al. 2020) at tau = 1."
+    counts: torch.Tensor    # (num_classes,) training images of each class, all above 0
     tau: float = 1.
     def __post_init__(self): self.shift = log_prior(self.counts, self.tau)
     def criterion(self, logits, labels, done): return super().criterion(logits + self.shift.to(logits), labels, done)
 
 class NormedLinear(nn.Module):
     "Cosines of features and weights, times `scale`."
-    def __init__(self, i:int, o:int, scale:float):
+    def __init__(self, i:int, o:int, scale:float): # numbers of features and of classes
         super().__init__()
         self.weight, self.scale = nn.Parameter(torch.randn(o, i)), scale
         self.register_buffer('bias', torch.zeros(o))     # not learned; `adjusted` moves it
@@ -77,7 +77,7 @@ class NormedLinear(nn.Module):
 @dataclass
 class LDAM(CrossEntropy):
     "Label-distribution-aware margins with deferred re-weighting (Cao et al. 2019, sec. 3, algorithm 1)."
-    counts: torch.Tensor    # (num_classes,)
+    counts: torch.Tensor    # (num_classes,) training images of each class
     largest: float = .5     # margin, that of the rarest class
     defer: float = .8       # share of the training before classes are weighed
     scale: float = 30.      # of the cosines, and so of the margins

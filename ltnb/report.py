@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FEATURES', 'LADDER', 'CLAIMS', 'GROUP_SAID', 'ADDED', 'PAIRS', 'rarest_group', 'generator_table', 'filter_table',
            'accuracy_table', 'gain_over', 'gap_recovered', 'gain_table', 'claim', 'verdict', 'claims_table',
-           'conclusions', 'above', 'recall_at', 'compared_table', 'draw_counts', 'draw_recall', 'draw_histogram',
-           'draw_ladder', 'draw_gains', 'draw_accuracy', 'report']
+           'conclusions', 'draw_counts', 'draw_recall', 'draw_histogram', 'draw_ladder', 'draw_gains', 'draw_accuracy',
+           'report']
 
 # %% ../nbs/72_report.ipynb #22cb25db
 import json, re
@@ -183,44 +183,6 @@ def conclusions(results:dict) -> list: # of three sentences
     "What came out, on the rarest classes: the collapse, what generated images did to cross-entropy, a pipeline with them and one without."
     tiny = 'With the preset tiny, whose figures say nothing about the methods: '*(results['settings']['preset'] == 'tiny')
     return [tiny + _collapse_said(results), _added_said(results), _best_said(results)]
-
-# %% ../nbs/72_report.ipynb #92475ee1
-def above(recorded:dict, method:str, base:str='ddpm') -> tuple: # each as `paired_difference` has it
-    "How far a method of `ltnb experiment after` is above another: in the score that it was chosen by, and in SAU's few-shot accuracy."
-    from ltnb.experiments import harmonic
-    from ltnb.metrics import paired_difference
-    rows, draws = {r['compared']: r for r in recorded['rows']}, len(recorded['draws'])
-    best = lambda r: max(r['curve'], key=lambda way: way['score'])['few']      # of each draw and seed
-    scores = lambda m: [harmonic(f) for f in best(rows[m])]
-    few = lambda m: rows[m]['accuracy']['sau']['few']['values']
-    return paired_difference(scores(method), scores(base), draws), paired_difference(few(method), few(base), draws)
-
-def recall_at(ways:list,  # of one generator, as a row of `ltnb experiment after` has them in its `curve`
-              x:float     # class consistency
-             ) -> float:  # between neighbouring ways; None where no way goes there
-    "Few-shot recall where the class consistency of a generator's samples is `x`, its guidance turned."
-    mean = lambda w, k: sum(f[k] or 0. for f in w['few']) / len(w['few'])
-    points = sorted((mean(w, 'class_consistency'), mean(w, 'recall')) for w in ways)
-    for (a, r), (b, s) in zip(points, points[1:]):
-        if a <= x <= b: return r + (s - r) * (x - a) / (b - a)
-
-def _way(r): # how a chosen recipe is drawn from and trained, in words
-    told = dict(guidance='w = {:g}', strength='strength {:g}', tau='tau {:g}', policy='{}')
-    r = dict(r, guidance=r['guidance'] or 0.)
-    return ', '.join(text.format(r[k]) for k, text in told.items() if r[k] is not None and (k == 'guidance' or r[k] != 1))
-
-# %% ../nbs/72_report.ipynb #5223b5a3
-def compared_table(recorded:dict) -> Table: # what `ltnb experiment after` left
-    "The methods beside each other: few-shot classes, test images; what was chosen and by how much was seen on left-out images."
-    def said(d, form):
-        return form.format(d['mean']) + ('' if d['low'] is None else f" ({form.format(d['low'])} to {form.format(d['high'])})")
-    def row(r):
-        score, accuracy = above(recorded, r['compared'])
-        shown = {k.replace('_', ' '): r['figures']['few'][k]['mean'] for k in ('recall', 'coverage', 'precision', 'class_consistency', 'memorised')}
-        return {'method': r['compared'], 'chosen': _way(r), 'score above DDPM': said(score, '{:+.3f}'), **shown,
-                'CE': f"{r['accuracy']['ce']['few']['mean']:.1f}", 'SAU': f"{r['accuracy']['sau']['few']['mean']:.1f}",
-                'SAU above DDPM': said(accuracy, '{:+.1f}'), 'training, s': round(r['seconds']['training']), 'ms an image': round(1000 * r['seconds']['an_image'])}
-    return Table(map(row, recorded['rows']))
 
 # %% ../nbs/72_report.ipynb #058dcaa0
 def _commonest_first(results): # class numbers

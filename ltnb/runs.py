@@ -30,7 +30,7 @@ from .policies import policy_of
 from .rebalancing import adjust, class_weights, fit_rho
 from .sources import load_split
 from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Recipe, RunSettings,
-                        TrainingSet, recipe_of, run_settings)
+                        TrainingSet, capped, recipe_of, run_settings)
 from .tracking import Logbook, log_accuracy, log_samples
 from .training import artifact
 
@@ -77,16 +77,17 @@ def _replaced(x, this, that):
 
 # %% ../nbs/46_runs.ipynb #789df113
 class Run:
-    "Every part that can be made of a split, in one folder."
+    "Every part that can be made of a split, in one folder: made when it is asked for, then loaded from there."
     def __init__(self,
-                 split:Split,
+                 split:Split,                          # of which the preset may take a part
                  out:str|Path,                        # the folder
                  settings:RunSettings|str='small',    # or the name of a preset
                  seed:int=0,                          # of the classifiers that judge: phi_0 and the oracle
                  marks:list=None,                     # made by hand, as `load_marks` gives them
                  log:Logbook=None):                   # where losses, samples and figures are logged as they are made
-        self.split, self.out, self.seed, self.marks, self.log = split, Path(out), seed, marks, log or Logbook()
+        self.out, self.seed, self.marks, self.log = Path(out), seed, marks, log or Logbook()
         self.settings = run_settings(split, settings) if isinstance(settings, str) else settings
+        self.split = capped(split, self.settings.preset)
 
     def __repr__(self): return f'Run of {self.split.name} ({self.settings.preset}) in {self.out}'
 
@@ -101,12 +102,13 @@ class Run:
         if recipe.imbalance_factor:
             if split.source is None: raise InputError('another imbalance factor needs a split that `load_split` made')
             split = _thinned_otherwise(tuple(split.source.items()), recipe.imbalance_factor, split.profile, split.subset)
+            split = capped(split, self.settings.preset)
         return _less_head(split, recipe.head) if recipe.head != 1 else split
 
     @part(lambda run, recipe, seed: [(Run.generator, recipe.base, seed)]*recipe.fine_tuned
                                     + [run.reference(REAL)]*bool(recipe.aid), together=True)
-    def generator(self, recipe:Recipe|str, seed:int=0):
-        "The pipeline of a recipe."
+    def generator(self, recipe:Recipe|str, seed:int=0): # recipe: also what `recipe_of` takes, such as 'cbdm'
+        "The `ClassConditionalPipeline` of a recipe."
         recipe, settings = recipe_of(recipe).trained, self.settings.generator
         split, start, steps = self.split_of(recipe), None, round(settings.steps * recipe.length)
         if recipe.fine_tuned: start, steps = self.generator(recipe.base, seed), steps // 4
@@ -117,6 +119,7 @@ class Run:
                                self.generator_folder(recipe, seed), start, watch=self.log.watch(self.generator_folder(recipe, seed)))
 
     def generator_folder(self, recipe:Recipe|str, seed:int=0) -> Path:
+        "Where a generator is kept."
         return self.file('generators', name_of(recipe_of(recipe).trained, GENERATORS), seed, '')
 
     # ---- samples
@@ -130,8 +133,8 @@ class Run:
         policy = policy_of(draw.policy) if draw.policy else None
         return dict(guidance=draw.guidance, steps=draw.sampling_steps, policy=policy,
                     asked=dict(phi=self.phi0(), train=self.split.train) if policy and policy.asks else None)
-    def images(self, recipe:Recipe|str, labels, seed:int=0, draw:Draw=None, first:int=0) -> torch.Tensor:
-        "Images of `labels`, classes of `split_of(recipe)`; (N, C, H, W) uint8. As the run draws them if `draw` is None."
+    def images(self, recipe:Recipe|str, labels, seed:int=0, draw:Draw=None, first:int=0) -> torch.Tensor: # (N, C, H, W) uint8
+        "Images of `labels`, (N,) classes of `split_of(recipe)`. As the run draws them if `draw` is None; the first has number `first`."
         draw = draw or self.draw(recipe_of(recipe))
         return sample(with_sampler(self.generator(recipe, seed), draw.sampler), labels, seed, first=first, **self._drawn_by(draw))
 
@@ -148,6 +151,7 @@ class Run:
                             self.settings.sampling.per_class, self.samples_file(recipe, seed), seed, **self._drawn_by(draw))
 
     def samples_file(self, recipe:Recipe|str, seed:int=0) -> Path:
+        "Where its samples are kept."
         return self.file('samples', name_of(recipe_of(recipe), GENERATORS), seed)
     # ---- who judges
     def reference(self, what:TrainingSet) -> tuple: # a part
@@ -159,15 +163,18 @@ class Run:
     def oracle(self):
         "The classifier of all real images of the balanced set; None where these are not known."
         return None if self.split.full is None else self.trained(*self.reference(ALL_REAL)[1:])
-    def features_of(self, net): return lambda images: features(net, images)
-    def judge(self): # images -> (N, num_classes) logits of the oracle, or None
+    def features_of(self, net): return lambda images: features(net, images)     # (N, num_features)
+    def judge(self): # images -> (N, num_classes) logits
+        "The oracle as a function; None where there is none."
         net = self.oracle()
         return net and (lambda images: logits(net, images))
     def judges(self) -> list: # parts
+        "The classifiers that figures need."
         return [self.reference(REAL)] + [self.reference(ALL_REAL)]*(self.split.full is not None)
 
     # ---- figures of a generator
-    def space(self): # images -> (N, D), what the settings measure generators on
+    def space(self): # images -> (N, D)
+        "What the settings measure generators on."
         name = self.settings.metrics.features
         return self.features_of(self.phi0()) if name == 'ce' else feature_space(name)
 
@@ -280,13 +287,14 @@ class Run:
               [filled_part(what, generator_seed)]*bool(what.recipe)
               + [(Run.trained, what, learner.first, generator_seed, seed)]*bool(learner.first))
     def trained(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int):
-        "A classifier; `generator_seed` is None where no generator has a part in it."
+        "A trained classifier, in evaluation mode; `generator_seed` is None where no generator has a part in it."
         own, settings = self.settings.of_learner(learner)
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
         path = self.classifier_file(what, learner, generator_seed, seed)
         return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, watch=self.log.watch(path))
 
     def classifier_file(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> Path:
+        "Where a classifier is kept."
         return self.file('classifiers', name_of((what, learner), CLASSIFIERS), generator_seed, f'-{seed}.safetensors')
 
     def classifier(self, row:str, seed:int=0, generator_seed:int=0):
@@ -327,7 +335,7 @@ class Run:
                     **{name: [figures(name, counts, tau) for tau in TAUS] for name in sets})
 
     def score(self, row:str, seeds=(0, 1, 2)) -> dict:
-        "Accuracy of a row of `CLASSIFIERS` over classifier seeds, first generator, as `accuracy_figures` has it."
+        "Accuracy in percent of a row of `CLASSIFIERS` over classifier seeds, first generator, as `accuracy_figures` has it."
         what, learner = by_name(row, CLASSIFIERS)
         runs = [self.tested(what, learner, 0 if what.recipe else None, s)['published'][0] for s in seeds]
         return accuracy_figures(self.split, torch.tensor(runs))

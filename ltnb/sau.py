@@ -35,7 +35,8 @@ def relabel(z:torch.Tensor,            # (N, 2, D) embeddings of two views
     fake = F.normalize(z[is_synthetic], dim=-1)
     distrusted = is_synthetic.clone()    # all, where there is nothing real to ask
     if len(entries):
-        votes = torch.stack([entry_labels[(fake[:, v] @ entries[:, v].T).argmax(1)] for v in (0, 1)])
+        nearest = lambda v: torch.cat([(part @ entries[:, v].T).argmax(1) for part in fake[:, v].split(1024)])
+        votes = torch.stack([entry_labels[nearest(v)] for v in (0, 1)])
         distrusted[is_synthetic] = (votes != labels[is_synthetic]).any(0)
     new = labels.clone()
     new[distrusted] = -torch.arange(1, int(distrusted.sum()) + 1, device=labels.device) if strategy == 'pos_neg' else -1
@@ -82,10 +83,10 @@ class SyntheticAwareContrastiveLoss:
 # %% ../nbs/40_sau.ipynb #a4549469
 @dataclass(eq=False)
 class SAULoss(ClassifierLoss):
-    "SAU's loss: cross-entropy on MixUp and CutMix pairs, and the synthetic-aware contrastive loss on two more views."
+    "SAU's loss (Li et al. 2024): cross-entropy on MixUp and CutMix pairs, and the synthetic-aware contrastive loss on two more views."
     split: Split                # prototypes are made from its real training images and no others
-    strategy: str = 'pos_neg'
-    temperature: float = 0.1
+    strategy: str = 'pos_neg'   # of `STRATEGIES`
+    temperature: float = 0.1    # of the contrast
     hidden: int = 256           # width of the contrast head; 2048 in SAU's code
     dim: int = 64               # of the embeddings; 128 in SAU's code
     unaware: bool = True        # the branches, to be switched off one at a time
@@ -111,10 +112,13 @@ def prepare(self:SAULoss, net):
     net.register_buffer('prototypes', torch.zeros(self.split.num_classes, 2, self.dim))
 
 @patch
-def embed(self:SAULoss, net, x): return F.normalize(net.contrast_head(net.features(x)), dim=-1) # (N, C, H, W) -> (N, dim)
+def embed(self:SAULoss, net, x:torch.Tensor) -> torch.Tensor: # (N, C, H, W) in [-1, 1] -> (N, dim) of unit length
+    "What the contrast head makes of images."
+    return F.normalize(net.contrast_head(net.features(x)), dim=-1)
 
 # %% ../nbs/40_sau.ipynb #c1a4484d
-def soft_cross_entropy(logits, y_a, y_b, lam):
+def soft_cross_entropy(logits:torch.Tensor, y_a:torch.Tensor, y_b:torch.Tensor, lam:float) -> torch.Tensor: # (N, C), (N,), (N,) -> 0-d
+    "Cross-entropy of mixed images: `lam` of their label is `y_a`, the rest `y_b`."
     return lam*F.cross_entropy(logits, y_a) + (1 - lam)*F.cross_entropy(logits, y_b)
 
 @patch
@@ -157,18 +161,17 @@ def embed_views(self:SAULoss, net, images, *names) -> torch.Tensor: # (N, 2, dim
     net.train(was)
     return torch.stack(z, 1)
 
-# %% ../nbs/40_sau.ipynb #47190eaa
 @patch
 def make_prototypes(self:SAULoss, net, seed):
     "Give `net` the mean embedding of each class's real training images, in each of the two views."
     if not (self.aware and self.prototypes): return
-    z, y = self.embed_views(net, self.split.train.images, seed, 'prototypes'), self.split.train.labels
-    net.prototypes = torch.stack([z[y.to(z.device) == c].mean(0) for c in range(self.split.num_classes)])
+    z = self.embed_views(net, self.split.train.images, seed, 'prototypes')
+    each = z[self.split.train.labels.argsort(stable=True).to(z.device)].split(self.split.counts)
+    net.prototypes = torch.stack([of.mean(0) for of in each])
 
-#| export
 @patch
 def start_epoch(self:SAULoss, net, step):
-    "Prototypes anew."
+    "Make the prototypes anew."
     if self.record: self.record.start_epoch()
     self.make_prototypes(net, step)
 
@@ -179,10 +182,10 @@ def finish(self:SAULoss, net, data:ImageSet, generator:torch.Generator):
     """With `clean_norm`, the statistics of batch norms and the prototypes anew, by torch's `update_bn` in shuffled
     batches of `data`: of the backbone under the light view, of the contrast head under its own two."""
     if not self.clean_norm: return
-    order = torch.randperm(len(data), generator=generator).to(data.images.device)
+    order, device = torch.randperm(len(data), generator=generator).to(data.images.device), next(net.parameters()).device
     def batches(*views):    # of at most 256 images, equal but for one
         for i in order.tensor_split(-(-len(data) // 256)):
-            yield torch.cat([view(to_float(data.images[i]), generator) for view in views])
+            yield torch.cat([view(to_float(data.images[i].to(device)), generator) for view in views])
     update_bn(batches(self.views[0]), net)      # and the contrast head's forget what they were
     update_bn(map(net.features, batches(*self.views[1:])), net.contrast_head)
     self.make_prototypes(net, generator.initial_seed())

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FASHION', 'TORCHVISION', 'SOURCES', 'EMBEDDED', 'USUAL', 'digits', 'fashion', 'from_torchvision', 'from_folder',
-           'held_out', 'from_hub', 'from_lists', 'read_pool', 'thinned', 'load_split', 'source_of']
+           'held_out', 'from_hub', 'from_lists', 'from_tiny_imagenet', 'read_pool', 'thinned', 'load_split',
+           'source_of']
 
 # %% ../nbs/02_sources.ipynb #9328b8d5
-import hashlib, io
+import io
 from collections import Counter
 from dataclasses import replace
 from importlib.resources import files
@@ -17,10 +18,10 @@ import numpy as np
 import torch
 
 from .core import InputError, optional, progress, warn
-from .data import ImageSet, Split, from_pack, long_tail_counts, thin_out
+from .data import ImageSet, Split, digests, from_pack, long_tail_counts, thin_out
 
 # %% ../nbs/02_sources.ipynb #ef1087dd
-def digits():
+def digits() -> tuple: # training images, test images, class names
     "scikit-learn's handwritten digits: 114 a class to train on, 60 held out (UCI optical recognition of digits)."
     from sklearn.datasets import load_digits
     d = load_digits()
@@ -32,7 +33,7 @@ def digits():
 
 FASHION = Path(str(files('ltnb')))/'packs'/'fashion.pack'
 
-def fashion():
+def fashion() -> tuple: # training images, test images, class names
     "Photographs of Fashion-MNIST as 16×16 pixels: 500 a class to train on, 300 for the test (Xiao et al. 2017)."
     pool = from_pack(FASHION)
     return pool.train, pool.test, pool.class_names
@@ -48,8 +49,11 @@ def _files(cls, root):
     return [(Path(root)/cls.__name__/'raw'/f[:-3], None) for f, _ in cls.resources]
 
 # %% ../nbs/02_sources.ipynb #821354bf
-def from_torchvision(name:str, root:str|Path, download:bool=False):
-    "A standard set from `root`, as torchvision lays it out; missing and damaged files are named."
+def from_torchvision(name:str,      # of `TORCHVISION`
+                     root:str|Path, # where torchvision has it
+                     download:bool=False
+                    ) -> tuple:     # training images, test images, class names
+    "A standard set as torchvision lays it out; an `InputError` names missing and damaged files."
     import torchvision
     from torchvision.datasets.utils import check_integrity
     cls = getattr(torchvision.datasets, TORCHVISION[name])
@@ -118,39 +122,37 @@ def _read_folder(root, class_names, part):
     there = [(f, c) for c, name in enumerate(class_names) for f in sorted((root/part/name).glob('*')) if not f.name.startswith('.')]
     files = [(f, c) for f, c in there if f.suffix.lower() in _IMAGES]
     if not files: raise InputError(f'no images in {root/part}: expected {root/part}/CLASS/*.png (or jpg, webp …)')
+    return _read_files(root, files, part, [f for f, _ in there if f.suffix.lower() not in _IMAGES])
+
+def _read_files(root, files, part, others=()): # files: each with its class; others: what is left out
     read = ((f, *_open(f, root)) for f, _ in progress(files, f'reading {root/part}', unit='image'))
     data, done = _stacked(read, [c for _, c in files])
-    _tell(root/part, done, [f for f, _ in there if f.suffix.lower() not in _IMAGES])
+    _tell(root/part, done, others)
     return data
 
 def _stacked(images, labels): # images: name, pixels and what was converted of each
     "Images of one size as a set, gray if all of them are; and what was converted."
-    pixels, converted, first = [], [], None
-    for name, a, done in images:
-        first = first or name
-        if pixels and a.shape[:2] != pixels[0].shape[:2]:
-            raise InputError(f'{name} is {a.shape[1]}×{a.shape[0]}, but {first} is '
-                             f'{pixels[0].shape[1]}×{pixels[0].shape[0]}: all images must have one size')
-        pixels.append(a)
+    x, converted, first = None, [], None
+    for i, (name, a, done) in enumerate(images):
+        if x is None: x, first = np.empty((len(labels), 1 if a.ndim == 2 else 3, *a.shape[:2]), np.uint8), name
+        if a.shape[:2] != x.shape[2:]:
+            raise InputError(f'{name} is {a.shape[1]}×{a.shape[0]}, but {first} is {x.shape[3]}×{x.shape[2]}: all images must have one size')
+        if a.ndim == 3 and x.shape[1] == 1: x = np.repeat(x, 3, 1)      # the first that is not gray
+        x[i] = a if a.ndim == 2 else a.transpose(2, 0, 1)
         converted += done
-    gray = all(a.ndim == 2 for a in pixels)
-    if not gray: pixels = [a if a.ndim == 3 else np.repeat(a[..., None], 3, 2) for a in pixels]
-    x = torch.from_numpy(np.stack(pixels))
-    return ImageSet(x[:, None] if gray else x.permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)), converted
+    return ImageSet(torch.from_numpy(x), torch.tensor(labels)), converted
 
 # %% ../nbs/02_sources.ipynb #8d3e7a60
 def from_folder(root:str|Path,
                 test_share:float=None # of `root`/train, or of class folders in `root` itself, to hold out for the test
-               ):
-    "Images from `root`/train/CLASS and `root`/test/CLASS; what is wrong is named, file by file."
+               ) -> tuple:            # training images, test images, class names
+    "Images from `root`/train/CLASS and `root`/test/CLASS; an `InputError` names what is wrong, file by file."
     root = Path(root)
     subfolders = lambda p: (sorted(d.name for d in p.iterdir() if d.is_dir() and not d.name.startswith('.'))
                             if p.is_dir() else [])
     part = 'train' if test_share is None or (root/'train').is_dir() else ''
     names = subfolders(root/part)
-    if len(names) < 2:
-        raise InputError(f'{root/part} has {len(names)} class folders: '
-                         f'expected {root/part}/CLASS/*.png for two classes or more')
+    if len(names) < 2: raise InputError(f'{root/part} has {len(names)} class folders: expected {root/part}/CLASS/*.png for two classes or more')
     if test_share is not None:
         if part and (root/'test').exists(): raise InputError(f'{root} has a test set: leave --test-share out')
         return *held_out(_read_folder(root, names, part), names, test_share), names
@@ -158,12 +160,10 @@ def from_folder(root:str|Path,
         raise InputError(f'{root}/test is missing: --test-share 0.2 holds out a fifth of {root}/train for the test')
     if subfolders(root/'test') != names:
         odd = sorted(set(names) ^ set(subfolders(root/'test')))
-        raise InputError(f'{root}/train and {root}/test must have the same class folders; '
-                         f'only one of them has {", ".join(odd[:3])}')
-    train, test = _read_folder(root, names, 'train'), _read_folder(root, names, 'test')
+        raise InputError(f'{root}/train and {root}/test must have the same class folders; only one of them has {", ".join(odd[:3])}')
+    train, test = (_read_folder(root, names, part) for part in ('train', 'test'))
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f'{root}: training images are {tuple(train.images.shape[1:])}, '
-                         f'test images {tuple(test.images.shape[1:])} '
+        raise InputError(f'{root}: training images are {tuple(train.images.shape[1:])}, test images {tuple(test.images.shape[1:])} '
                          '(channels, height, width): they must agree')
     return train, test, names
 
@@ -173,7 +173,7 @@ def held_out(pool:ImageSet, names:list,
             ) -> tuple:     # what is left to train on, and the test set
     "A stratified split by the SHA-256 of the pixels: the same wherever it is made."
     if not 0 < share < 1: raise InputError(f'--test-share is a share of the images, such as 0.2, not {share:g}')
-    digest = np.array([hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in pool.images])
+    digest = np.array(digests(pool.images))
     test = torch.zeros(len(pool), dtype=torch.bool)
     for c, name in enumerate(names):
         mine = (pool.labels == c).numpy()
@@ -213,8 +213,8 @@ def _read_rows(rows, image, label, names, root, data):
 # %% ../nbs/02_sources.ipynb #ba9d2564
 def from_hub(name:str,                # of a data set on the Hub, or a folder; after a colon the name of a configuration
              test_share:float=None    # to hold out, where there is only a training set
-            ):
-    "Images by Hugging Face's `datasets`."
+            ) -> tuple:               # training images, test images, class names
+    "Images by Hugging Face's `datasets`; an `InputError` where it cannot load them."
     datasets = optional('datasets', 'hf')
     repo, config = (name, None) if Path(name).exists() else (name.partition(':')[0], name.partition(':')[2] or None)
     try: parts = datasets.load_dataset(repo, config)
@@ -236,28 +236,31 @@ def from_hub(name:str,                # of a data set on the Hub, or a folder; a
 # %% ../nbs/02_sources.ipynb #91150d44
 def _read_list(root, file, size):
     from PIL import Image, ImageOps
-    try: lines = file.read_text(encoding='utf-8-sig').splitlines()
+    labels, paths = [], []
+    try:
+        with open(file, encoding='utf-8-sig') as lines:
+            for n, line in enumerate(lines, 1):
+                path, _, label = line.rstrip('\n').rpartition(' ')
+                if not (path and label.isascii() and label.isdecimal()):
+                    raise InputError(f'{file}:{n}: expected "PATH CLASS_NUMBER", not {line.rstrip()!r}')
+                labels.append(int(label[:20]))
+                paths.append(path)
     except UnicodeDecodeError as e: raise InputError(f'{file} is not UTF-8 ({e}): save it as such') from None
-    pixels, labels, names, done = [], [], {}, []
-    for n, line in enumerate(progress(lines, f'reading {file.name}', unit='image'), 1):
-        path, _, label = line.rpartition(' ')
-        if not (path and label.isascii() and label.isdecimal()): raise InputError(f'{file}:{n}: expected "PATH CLASS_NUMBER", not {line!r}')
-        if len(label) > 9 or int(label) >= len(lines):
-            raise InputError(f'{file}:{n}: class {label[:20]} of {len(lines)} images: classes are numbered from 0, each with an image')
+    if not paths: raise InputError(f'{file} is empty')
+    if (beyond := max(labels)) >= len(labels):
+        raise InputError(f'{file}:{labels.index(beyond) + 1}: class {beyond} of {len(labels)} images: they are numbered from 0, each with one')
+    def read(n, path):
         a, what = _open(root/path, root, f' (line {n} of {file.name})')
-        done += what
-        pixels.append(np.asarray(ImageOps.fit(Image.fromarray(a).convert('RGB'), (size, size), Image.Resampling.BOX)))
-        labels.append(int(label))
-        names[int(label)] = Path(path).parent.name
-    if not pixels: raise InputError(f'{file} is empty')
+        return path, np.asarray(ImageOps.fit(Image.fromarray(a).convert('RGB'), (size, size), Image.Resampling.BOX)), what
+    data, done = _stacked((read(n, path) for n, path in enumerate(progress(paths, f'reading {file.name}', unit='image'), 1)), labels)
     _tell(file, done)
-    return ImageSet(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)), names
+    return data, {c: Path(path).parent.name for c, path in zip(labels, paths)}
 
 # %% ../nbs/02_sources.ipynb #5c750c7e
 def from_lists(root:str|Path,
                name:str,    # of the lists: ROOT/NAME_train.txt and ROOT/NAME_test.txt, paths relative to ROOT
                size:int     # pixels a side
-              ):
+              ) -> tuple:   # training images, test images, class names
     "Images from list files such as those of ImageNet-LT (Liu et al. 2019), cut to squares of one size."
     if not 4 <= size <= 1024: raise InputError(f'images of {size}×{size} pixels cannot be asked for: 4 to 1024 a side')
     files = [Path(root)/f'{name}_{part}.txt' for part in ('train', 'test')]
@@ -267,9 +270,34 @@ def from_lists(root:str|Path,
     if beyond := sorted(set(test.labels.tolist()) - set(names)): raise InputError(f'{files[1]}: class {beyond[0]} has no training image')
     return train, test, [names.get(c, str(c)) for c in range(max(names) + 1)]
 
+# %% ../nbs/02_sources.ipynb #1cf4eec8
+def _lines(file, columns): # of a text file: the first columns between tabs of each line
+    if not file.is_file(): raise InputError(f'{file} is missing: ROOT is the folder that tiny-imagenet-200.zip unpacks to')
+    try:
+        with open(file, encoding='utf-8') as f: rows = [line.rstrip('\n').split('\t')[:columns] for line in f if line.strip()]
+    except UnicodeDecodeError as e: raise InputError(f'{file} is damaged ({e}): unpack it again') from None
+    if odd := [row for row in rows if len(row) < columns]:
+        raise InputError(f'{file}: expected {columns} columns with tabs between them, not {odd[0][0][:40]!r}')
+    return rows
+
+# %% ../nbs/02_sources.ipynb #a99e051a
+def from_tiny_imagenet(root:str|Path):
+    "Tiny ImageNet as it is distributed: `root`/train/WNID/images/*.JPEG, `root`/val/images, val_annotations.txt, wnids.txt, words.txt."
+    root = Path(root)
+    number = {w: c for c, w in enumerate(sorted(w for w, in _lines(root/'wnids.txt', 1)))}
+    words, noted = dict(_lines(root/'words.txt', 2)), _lines(root/'val'/'val_annotations.txt', 2)
+    if len(number) < 2: raise InputError(f'{root}/wnids.txt names {len(number)} classes: two are needed')
+    if lost := [w for w in number if w not in words]: raise InputError(f'{root}/words.txt has no words for {lost[0]}')
+    if odd := [w for _, w in noted if w not in number]: raise InputError(f'{root}/val/val_annotations.txt: {odd[0]} is no class of wnids.txt')
+    train = [(f, c) for w, c in number.items() for f in sorted((root/'train'/w/'images').glob('*.JPEG'))]
+    if empty := set(number.values()) - {c for _, c in train}: raise InputError(f'{root}/train/{sorted(number)[min(empty)]}/images has no *.JPEG')
+    short, test = [words[w].partition(',')[0] for w in number], [(root/'val'/'images'/f, number[w]) for f, w in noted]
+    names = [f'{name} ({w})' if short.count(name) > 1 else name for name, w in zip(short, number)]
+    return _read_files(root, train, 'train'), _read_files(root, test, 'val'), names
+
 # %% ../nbs/02_sources.ipynb #01287484
 SOURCES = ('fashion, digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT (or cifar10-lt:ROOT …), '
-           'imagenet_lt64:ROOT (or another number of pixels), folder:ROOT, hf:NAME, pack:FILE')
+           'tiny_imagenet:ROOT, imagenet_lt64:ROOT (or another number of pixels), folder:ROOT, hf:NAME, pack:FILE')
 
 EMBEDDED = dict(fashion=fashion, digits=digits)
 # name -> imbalance factor, images of the largest class (None: as many as the smallest class of the pool has)
@@ -281,6 +309,7 @@ def read_pool(data:str, download:bool=False, test_share:float=None) -> tuple: # 
     if test_share is not None and name not in ('folder', 'hf'):
         raise InputError(f'{data} has a test set of its own: --test-share goes with folder:ROOT and hf:NAME')
     if name.removesuffix('-lt') in TORCHVISION: name = name.removesuffix('-lt')     # long-tailed they are all
+    if name.removesuffix('-lt') == 'tiny_imagenet' and root: return 'tiny_imagenet', *from_tiny_imagenet(root)
     if name in EMBEDDED and not root: return name, *EMBEDDED[name]()
     if name in TORCHVISION and root: return name, *from_torchvision(name, root, download)
     if name.startswith('imagenet_lt') and name[11:].isascii() and name[11:].isdecimal() and len(name) < 20 and root:
@@ -312,9 +341,8 @@ def _check_own(data, train, test, names, allow_overlap):
     if min(train.images.shape[2:]) < 4: raise InputError(f'{data}: images of {train.images.shape[3]}×{train.images.shape[2]} pixels are too small: 4 a side or more')
     empty = [names[c] for c, n in enumerate(test.counts(len(names))) if not n]
     if empty: raise InputError(f'{data}: no test image in class {", ".join(empty[:5])}: every class needs at least one')
-    pixels = lambda images: [image.numpy().tobytes() for image in images]
-    seen = Counter(pixels(train.images))
-    both = sum(p in seen for p in pixels(test.images))
+    seen = Counter(digests(train.images))
+    both = sum(d in seen for d in digests(test.images))
     if both and not allow_overlap:
         raise InputError(f'{data}: {both} of {len(test):,} test images are training images, too: take them out, or add --allow-overlap')
     if twice := sum(n - 1 for n in seen.values()): warn(f'{data}: {twice} training images are there more than once')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'AID', 'OMEGA', 'GENERATORS', 'FILTERS_SHOWN', 'REAL', 'ALL_REAL', 'CLASSIFIERS', 'STORY', 'TAUS', 'PRESETS',
            'Recipe', 'Draw', 'TrainingSet', 'Learner', 'recipe_of', 'Sampling', 'SAUSettings', 'Measuring',
-           'RunSettings', 'run_settings']
+           'RunSettings', 'Cap', 'cap_of', 'capped', 'run_settings']
 
 # %% ../nbs/45_specs.ipynb #488a14f6
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from .after import MODES, CCUALoss, CMLoss, CORALLoss, OCLoss
 from .cbdm import cbdm_for
 from .classifiers import ClassifierSettings, classifier_settings, known_network, train_classifier
 from .core import InputError
-from .data import ImageSet, Split
+from .data import ImageSet, Split, first_of
 from .diffusion import GeneratorSettings, ddpm_loss, generator_settings
 from .metrics import SPACES
 from .policies import POLICIES, policy_of
@@ -99,6 +99,7 @@ class Draw:
     def __post_init__(self): self.policy and policy_of(self.policy)
     @property
     def name(self) -> str:
+        "What files are called by."
         return f'{self.sampler}-{self.sampling_steps}-w{self.guidance:g}' + f'-{self.policy}'.replace(':', '-')*bool(self.policy)
 
 # %% ../nbs/45_specs.ipynb #d7acb63e
@@ -300,6 +301,27 @@ class RunSettings:
         usual, of_size = Learner(), dict(hidden=self.sau.hidden, dim=self.sau.dim)
         return replace(learner, **{k: v for k, v in of_size.items() if getattr(learner, k) == getattr(usual, k)}), self.sau.classifier
 
+# %% ../nbs/45_specs.ipynb #82f5daa5
+@dataclass(frozen=True)
+class Cap:
+    "What a preset takes of a data set, at most."
+    train: int      # training images of a class
+    test: int       # test images of a class
+    seeds: int = 1  # of the classifiers, where none are asked for
+
+def cap_of(split:Split, preset:str) -> Cap|None:
+    "None for presets that take all."
+    def each(images): return min(300, max(10, images * 32*32 // (math.prod(split.image_shape[1:]) * split.num_classes)))
+    return Cap(each(8000), each(4000)) if preset == 'tiny' else None
+
+def capped(split:Split, preset:str) -> Split:
+    "The split with what the preset takes of it; the same where that is all."
+    cap, C = cap_of(split, preset), split.num_classes
+    if not cap or max(split.counts) <= cap.train and max(split.test.counts(C)) <= cap.test: return split
+    def first(s, n): return s and s[first_of(s.labels, torch.full((C,), n))]
+    return replace(split, train=first(split.train, cap.train), test=first(split.test, cap.test),
+                   full=first(split.full, cap.train), spare=first(split.spare, cap.test))
+
 # %% ../nbs/45_specs.ipynb #cbe4df9c
 def _sau_settings(split, preset, classifier): # its own network at 'paper', that of all others else
     if preset != 'paper': return SAUSettings(classifier)
@@ -314,10 +336,11 @@ def run_settings(split:Split,
                  features:str=None,   # as in `Measuring`; by the kind of image if None
                  network:str=None     # of the classifiers, as in `ClassifierSettings`; by the preset and the size of image if None
                 ) -> RunSettings:
-    "The settings of a size, for the images and classes of `split`."
+    "The settings of a size, for the images and classes of `split`, or of what the size takes of it."
     if preset not in PRESETS: raise InputError(f'unknown preset {preset!r}: it is one of {", ".join(PRESETS)}')
     if features not in (None, 'ce', *SPACES) and not features.startswith('timm:'):
         raise InputError(f'unknown features {features!r}: they are pixels, ce, inception or timm:NAME')
+    split = capped(split, preset)
     C, classifier = split.num_classes, classifier_settings(split, preset)
     sau = _sau_settings(split, preset, classifier)
     if network:
@@ -327,7 +350,7 @@ def run_settings(split:Split,
     largest, plain = target or max(split.counts), dict(ddpm=0., cbdm=0.)
     guided = dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)     # as published; DDPM's where that is not known
     enough = max(largest, min(2*largest, 300))
-    sampling = dict(tiny=Sampling(max(6, min(20, 400 // C)), 10, plain), small=Sampling(enough, 20, plain),
+    sampling = dict(tiny=Sampling(max(6, min(20, 400 // C)), 10 if C <= 200 else 4, plain), small=Sampling(enough, 20, plain),
                     budget=Sampling(largest, 20, guided), paper=Sampling(largest * 3 // 2, 50, guided))  # CBDM's README
     return RunSettings(preset, generator_settings(split, preset), classifier, sau,
                        sampling[preset], Measuring(features=features or ('ce' if split.is_colour else 'pixels')),

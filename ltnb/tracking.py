@@ -35,7 +35,8 @@ class Logbook:
     tracker: str = None     # as accelerate names it
     root: str = '.'         # the folder of the study; trackers that keep files have them in its logs/
 
-    def part(self, path): # a part by its path below the folder, such as generators/cbdm
+    def part(self, path) -> str:
+        "A part by its path below the folder, such as generators/cbdm."
         return Path(path).relative_to(self.root).as_posix().removesuffix('.safetensors')
 
     def start(self, path):

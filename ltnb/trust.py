@@ -17,8 +17,10 @@ class Relabelling:
     def __init__(self, num_classes:int):
         self.num_classes, self.seen, self.distrusted = num_classes, [], []  # lists of (num_classes,), one an epoch
     def start_epoch(self):
+        "Count what follows as another epoch."
         for counts in self.seen, self.distrusted: counts.append(torch.zeros(self.num_classes))
-    def __call__(self, z, labels, is_synthetic, prototypes):
+    def __call__(self, z, labels, is_synthetic, prototypes): # as for `relabel`
+        "Count a batch."
         count = lambda mine: torch.bincount(labels[mine].cpu(), minlength=self.num_classes)
         self.seen[-1] += count(is_synthetic)
         self.distrusted[-1] += count(relabel(z, labels, is_synthetic, prototypes, 'drop') < 0)

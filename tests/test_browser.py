@@ -113,10 +113,10 @@ def menu(page, *texts):
 
 
 def run_all(page, timeout=300_000):
-    "Run all cells from the menu and wait until the last has its number and the kernel is idle."
+    "Run all cells from the menu and wait until the last has its number and the kernel is idle; a cell whose code is folded shows no number."
     menu(page, 'Run', 'Run All Cells')
     page.wait_for_function("""() => {
-        const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')]
+        const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')].filter(c => !c.querySelector('.jp-InputPlaceholder'))
         const prompts = cells.map(c => c.querySelector('.jp-InputPrompt').textContent)
         return prompts.every(t => /\\[\\d+\\]/.test(t)) || document.querySelector(
             '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]')

@@ -1,10 +1,11 @@
 "Jobs in their order, one process that is a team of its own, and workers that die."
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
-from ltnb.compute import (Speed, alone, default_device, gains_little, gather, has_bf16, in_parallel, is_main,
+from ltnb.compute import (Speed, alone, default_device, gains_little, gather, has_bf16, in_parallel, is_main, kept_on,
                           machine, mixed_precision, on_main, team, usual_speed, versions)
 from ltnb.core import TrainingError
 
@@ -47,3 +48,22 @@ def test_mixed_precision_is_bfloat16_where_the_hardware_has_it():
     with mixed_precision(cpu): assert (x @ x).dtype == (torch.bfloat16 if has_bf16(cpu) else torch.float32)
     with mixed_precision(cpu, False): assert (x @ x).dtype == torch.float32
     assert default_device().type in ('cpu', 'cuda', 'mps')
+
+
+def test_a_whole_set_goes_to_an_accelerator_only_where_half_of_what_is_free_holds_it(monkeypatch):
+    import ltnb.classifiers
+    import ltnb.compute
+    import ltnb.generators
+    from ltnb.classifiers import classifier_settings, train_classifier
+    from ltnb.diffusion import generator_settings
+    from ltnb.sources import load_split
+    gpu, cpu = torch.device('cuda', 0), torch.device('cpu')
+    monkeypatch.setattr(ltnb.compute, 'free_memory', lambda device: 1000 if device.type == 'cuda' else None)
+    assert [kept_on(n, gpu) for n in (10, 500, 501, 10**12)] == [gpu, gpu, cpu, cpu] and kept_on(10**12, cpu) == cpu
+    # both trainings ask; the set stays where they are told, and each batch goes where the network is
+    split, asked = load_split('digits'), []
+    for module in ltnb.classifiers, ltnb.generators:
+        monkeypatch.setattr(module, 'kept_on', lambda n, device: asked.append((n, device)) or cpu)
+    train_classifier(split, split.train, settings=replace(classifier_settings(split, 'tiny'), steps=2))
+    ltnb.generators.train_generator(split, settings=replace(generator_settings(split, 'tiny'), steps=2))
+    assert asked == [(split.train.images.nbytes, default_device())] * 2

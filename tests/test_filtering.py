@@ -7,7 +7,7 @@ import torch
 
 from ltnb.cbdm import CBDMLoss
 from ltnb.classifiers import build, classifier_settings
-from ltnb.core import load_tensors, rng
+from ltnb.core import InputError, load_tensors, rng
 from ltnb.data import ImageSet
 from ltnb.diffusion import generator_settings, noise_schedule, noisy_batch, unet
 from ltnb.filling import fill_classes, load_filled, save_filled
@@ -15,7 +15,7 @@ from ltnb.between import FILTERS, PrototypeBand
 from ltnb.aid import AIDLoss, aid_loss
 from ltnb.filter_reports import filter_report
 from ltnb.filters import Balanced, BalancedNeighbours, Confidence, Filter, NearestPrototype, Quota, Ranked
-from ltnb.filtering import DropOOD, NeighbourAgreement, class_balls, id_aid_ood
+from ltnb.filtering import DropOOD, NeighbourAgreement, OnlyKind, class_balls, id_aid_ood
 from ltnb.sources import load_split
 from ltnb.training import describe
 
@@ -41,6 +41,8 @@ def test_kinds_are_those_of_the_definition():
         d = float((f - sum(mine) / len(mine)).norm())
         assert kind == (0 if d <= d_f else 1 if d <= 2 * d_f else 2)
     assert len(id_aid_ood(fake, asked, real, y).unique()) == 3
+    with pytest.raises(InputError, match='one of ID, AID, OOD'): OnlyKind('IDA')
+    with pytest.raises(InputError, match='one of per_class, pooled, shrunk'): class_balls(real, y, 'per class')
 
 
 class Head(torch.nn.Module):
@@ -211,6 +213,31 @@ def test_classes_are_filled_in_rounds_and_one_that_cannot_be_is_left(tmp_path):
     assert load_tensors(tmp_path / 'filled.safetensors')[1]['of'] == 'these'
     only_few = fill_classes(split, empty, target=[0] * 6 + [20] * 4, more=more, rounds=1)
     assert only_few.data.counts(10)[:6] == split.counts[:6] and set(only_few.missing) == {9}
+
+
+def test_a_filled_set_is_made_of_the_first_that_are_kept_class_by_class():
+    split, g = load_split('digits'), rng(3)
+    def drawn(n):
+        s = ImageSet.generated(torch.randint(256, (n, 1, 8, 8), generator=g).to(torch.uint8), torch.randint(10, (n,), generator=g))
+        return s, torch.rand(n, generator=g) < .6
+    first, rounds = drawn(3000), [drawn(2000), drawn(1500)]      # more than are copied at a time
+    filled = fill_classes(split, *first, target=[0, *[350]*9], more=lambda labels, n, left=iter(rounds): next(left), rounds=2)
+    kept = [s[keep] for s, keep in (first, *rounds)]
+    plain = split.train
+    for c in range(1, 10): plain = plain + (kept[0] + kept[1] + kept[2]).of_class(c)[:350 - split.counts[c]]
+    assert filled.rounds == 2 and filled.data.sha256 == plain.sha256 and len(plain) > len(split.train) + 2500
+
+
+def test_scores_of_many_samples_are_those_of_each():
+    g = rng(0)
+    real, y = torch.randn(60, 5, generator=g), torch.arange(60) % 6
+    f, labels = torch.randn(9000, 5, generator=g), torch.randint(6, (9000,), generator=g)    # more than two parts
+    f[5] = math.nan
+    head = torch.nn.Linear(5, 6)
+    for flt in NearestPrototype(), Confidence(head), DropOOD():
+        whole, some = flt.fit(real, y).score(f, labels), torch.arange(0, 9000, 451)
+        assert torch.allclose(whole[some], torch.cat([flt.score(f[i:i+1], labels[i:i+1]) for i in some]), atol=1e-5)
+        assert len(whole) == 9000 and not flt.keep(f, labels)[5] and 0 < flt.keep(f, labels).float().mean() < 1
 
 
 def test_a_report_with_an_image_that_is_not_finite_and_a_class_without_samples():

@@ -1,10 +1,12 @@
 "How long a run will take, from a few steps; that it takes about so long is measured in benchmarks/quick.py."
 import os
+import time
 
 import pytest
 import torch
 
-from ltnb.forecast import forecast, forecast_text
+from ltnb.data import ImageSet, Split
+from ltnb.forecast import LONG, _bounded, _ladder, forecast, forecast_text
 from ltnb.runs import Run
 from ltnb.sources import load_split
 from ltnb.study import study_parts
@@ -20,6 +22,29 @@ def test_a_forecast_counts_what_is_left_to_do(study, bars, tmp_path):
     assert set(done['seconds'].values()) == {0} and ahead['memory'] > 1e8 and done['disk'] == ahead['disk'] > 1e6
     assert torch.get_num_threads() == threads and os.environ['LTNB_PROGRESS'] == '0'
     assert sum(p.stat().st_size for p in out.rglob('*') if p.is_file()) == pytest.approx(ahead['disk'], rel=.6)
+
+
+def test_what_would_take_long_is_measured_on_few_and_small_images_and_extrapolated():
+    split = Split('photographs', *[ImageSet(torch.zeros(300, 3, 64, 64, dtype=torch.uint8), torch.arange(300) % 3)]*2, list('abc'))
+    for a_pixel, rungs, last in (1e-9, 5, True), (1e-6, 5, True), (1e-5, 4, False), (1e-2, 1, False):
+        seen = []
+        def measure(n, s):
+            seen.append((n, s.image_shape))
+            assert len(s.train) <= 1024 and set(s.train.labels.tolist()) == {0, 1, 2}
+            return a_pixel * n * s.image_shape[0] * s.image_shape[1] * s.image_shape[2]
+        seconds, extrapolated = _bounded(measure, _ladder(split, 64))
+        assert seen == [(2, (3, 32, 32)), (8, (3, 32, 32)), (32, (3, 32, 32)), (64, (3, 32, 32)), (64, (3, 64, 64))][:rungs]
+        assert seconds == pytest.approx(a_pixel * 64 * 3 * 64 * 64) and extrapolated is not last
+        assert max([0, *(a_pixel * n * c * h * w for n, (c, h, w) in seen[1:])]) <= LONG
+
+
+def test_a_forecast_of_photographs_at_the_size_of_the_papers_takes_no_full_step(tmp_path, monkeypatch):
+    "A step of 64 images of 64×64 takes a core over a minute; two of 32×32 are measured."
+    split = Split('photographs', *[ImageSet(torch.zeros(40, 3, 64, 64, dtype=torch.uint8), torch.arange(40) % 4)]*2, list('abcd'))
+    run, start = Run(split, tmp_path / 'none', 'paper'), time.process_time()
+    ahead = forecast(run, study_parts(run, [0], [0], ['ce+ddpm', 'sau'], ['ddpm']).values())
+    assert ahead['extrapolated'] and ahead['memory'] is None and ahead['seconds']['generators'] > 1e5
+    assert 'extrapolated from steps of fewer or smaller images' in forecast_text(ahead) and time.process_time() - start < 60
 
 
 def test_a_forecast_in_words():

@@ -8,7 +8,7 @@ import torch
 from ltnb import metrics
 from ltnb.core import InputError, rng
 from ltnb.metrics import (bootstrap_interval, calibration_error, class_figures, distances, diversity,
-                          frechet_distance, manifold_membership, memorised, nearest, paired_difference, prdc,
+                          frechet_distance, kernel_distance, manifold_membership, memorised, nearest, paired_difference, prdc,
                           spread)
 from ltnb.sources import load_split
 
@@ -80,6 +80,36 @@ def test_frechet_distance_of_known_gaussians():
     assert abs(frechet_distance(a, b) - (9 + 2 * (1 - 2)**2)) < .1
     one = torch.ones(5, 2)
     assert frechet_distance(one, one) == 0      # no spread at all
+
+
+def test_frechet_distance_of_fewer_images_than_features_is_that_of_their_covariances():
+    def by_roots(a, b):      # as Heusel et al. have it
+        (S1, S2), d = (torch.cov(x.double().T) for x in (a, b)), a.double().mean(0) - b.double().mean(0)
+        lam, V = torch.linalg.eigh(S1)
+        root = V * lam.clamp(min=0).sqrt() @ V.T
+        return (d.square().sum() + S1.trace() + S2.trace() - 2 * torch.linalg.eigvalsh(root @ S2 @ root).clamp(min=0).sqrt().sum()).item()
+    g = rng(0)
+    for n, m in (30, 40), (30, 9000), (9000, 30), (9000, 300):      # of 40 features; 9,000 are more than a block
+        a, b = torch.randn(n, 40, generator=g), 1 + 2 * torch.randn(m, 40, generator=g)
+        assert frechet_distance(a, b) == pytest.approx(by_roots(a, b), rel=1e-6)
+        assert frechet_distance(a, a) < 1e-6 < frechet_distance(a, b)
+
+
+def test_kernel_distance_in_blocks_is_its_formula_and_holds_no_more_than_a_block(monkeypatch):
+    def plain(a, b):
+        a, b = a.double(), b.double()
+        k = lambda x, y: (x @ y.T / x.shape[1] + 1)**3
+        off = lambda K: (K.sum() - K.trace()) / (len(K) * (len(K) - 1))
+        return (off(k(a, a)) + off(k(b, b)) - 2 * k(a, b).mean()).item()
+    g = rng(0)
+    for n, m in (5, 7), (3000, 2048), (2049, 4500):     # blocks are of 2,048
+        a, b = torch.randn(n, 64, generator=g), .1 + 1.1 * torch.randn(m, 64, generator=g)
+        for x, y in (a, b), (20 * a, 20 * b), (a, a):
+            assert kernel_distance(x, y) == pytest.approx(plain(x, y), rel=1e-5, abs=1e-6)
+    held, product = [], torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, '__matmul__', lambda x, y: held.append((K := product(x, y)).numel()) or K)
+    kernel_distance(torch.zeros(10_000, 1), torch.zeros(6_000, 1))
+    assert max(held) <= 2048**2 and sum(held) < 1.3 * (10_000**2 / 2 + 6_000**2 / 2 + 6_000 * 10_000)
 
 
 def test_diversity_and_copies():

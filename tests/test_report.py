@@ -412,24 +412,3 @@ def test_a_claim_holds_where_its_whole_interval_is_above_zero():
     assert table['CBDM draws more of the real rare images than DDPM (recall)']['a'].startswith('+0.10 (+')
     assert set(table) == set(CLAIMS)
     assert claim(a, 'ce+cbdm', 'ce')['mean'] == pytest.approx(-5.0667, abs=1e-3)
-
-
-def test_methods_are_compared_with_the_best_way_of_the_plain_one():
-    from ltnb.report import above, compared_table
-    spread = lambda *values: dict(mean=sum(values) / len(values), std=1., values=list(values))
-    def row(name, few, sau, **how): # few: (recall, class consistency) of each way and draw
-        curve = [dict(few=[dict(recall=r, class_consistency=c) for r, c in way], score=sum(2*r*c / (r + c) for r, c in way) / 3) for way in few]
-        shown = {k: spread(.5) for k in ('recall', 'coverage', 'precision', 'class_consistency', 'memorised')}
-        return dict(compared=name, curve=curve, figures=dict(few=shown), accuracy=dict(ce=dict(few=spread(30.)), sau=dict(few=spread(*sau))),
-                    seconds=dict(training=10., an_image=.016), **dict(guidance=None, strength=1., tau=1., policy=None) | how)
-    base = row('ddpm', [[(.2, .2)]*3, [(.5, .5), (.6, .6), (.4, .4)]], [50., 52., 54.])
-    better = row('t2h', [[(.6, .6), (.7, .7), (.55, .55)]], [56., 57., 61.], guidance=.5, policy='cads')
-    recorded = dict(draws=['ldam', 1, 2], rows=[base, better])
-    score, sau = above(recorded, 't2h')
-    assert score['mean'] == pytest.approx((.1 + .1 + .15) / 3) and score['low'] > 0 and sau['mean'] == pytest.approx(6.)
-    plain, row = compared_table(recorded)
-    assert plain['chosen'] == 'w = 0' and row['chosen'] == 'w = 0.5, cads' and row['SAU'] == '58.0' and row['ms an image'] == 16
-    assert row['score above DDPM'].startswith('+0.117 (+') and plain['SAU above DDPM'] == '+0.0'
-    one = dict(draws=['ldam'], rows=[base, better])
-    assert 'to' not in compared_table(dict(one, rows=[dict(r, curve=[dict(w, few=w['few'][:1]) for w in r['curve']],
-        accuracy=dict(r['accuracy'], sau=dict(few=spread(r['accuracy']['sau']['few']['values'][0])))) for r in one['rows']]))[1]['score above DDPM']

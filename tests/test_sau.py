@@ -161,6 +161,20 @@ def test_relabelling_is_counted_epoch_by_epoch_and_changes_nothing():
     assert watched.training is False
 
 
+def test_many_synthetic_images_are_asked_about_in_parts_and_each_as_if_it_were_alone(monkeypatch):
+    g = rng(0)
+    z = torch.nn.functional.normalize(torch.randn(5000, 2, 4, generator=g), dim=-1)
+    labels, fake = torch.randint(3, (5000,), generator=g), torch.arange(5000) >= 1000
+    prototypes = torch.randn(3, 2, 4, generator=g)
+    whole, held, product = relabel(z, labels, fake, prototypes, 'drop'), [], torch.Tensor.__matmul__
+    for i in range(1000, 5000, 331):
+        few = torch.cat([torch.arange(1000), torch.tensor([i])])
+        assert relabel(z[few], labels[few], fake[few], prototypes, 'drop')[-1] == whole[i]
+    assert 0 < (whole[1000:] < 0).float().mean() < 1
+    monkeypatch.setattr(torch.Tensor, '__matmul__', lambda x, y: held.append((m := product(x, y)).numel()) or m)
+    assert torch.equal(relabel(z, labels, fake, prototypes, 'drop'), whole) and max(held) == 1024 * 1003
+
+
 def test_separability_of_what_is_apart_and_of_what_is_not():
     a, b = torch.randn(150, 6, generator=rng(0)), torch.randn(150, 6, generator=rng(1))
     synthetic = torch.arange(300) >= 150

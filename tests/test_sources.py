@@ -110,6 +110,58 @@ def test_lists_such_as_imagenet_lts(tmp_path):
     with pytest.raises(InputError, match='unknown data set'): load_split(f'imagenet_lt:{tmp_path}')
 
 
+def test_a_class_number_beyond_the_images_of_a_list(tmp_path):
+    (tmp_path / 'ImageNet_LT_test.txt').write_text('a.png 0\n')
+    for label in '2', '9' * 30:
+        (tmp_path / 'ImageNet_LT_train.txt').write_text(f'a.png 0\na.png {label}\n')
+        with pytest.raises(InputError, match=r'train\.txt:2: class [29]+ of 2 images'): load_split(f'imagenet_lt16:{tmp_path}')
+
+
+@pytest.fixture
+def tiny_imagenet(tmp_path):
+    "A folder laid out as tiny-imagenet-200: three classes, 12 images of 64×64 of each, two of each to test on, one of them gray."
+    wnids, root = ['n03', 'n01', 'n02'], tmp_path / 'tiny-imagenet-200'
+    (root / 'val/images').mkdir(parents=True)
+    (root / 'wnids.txt').write_text('\n'.join(wnids))
+    (root / 'words.txt').write_text('n00\tentity\nn01\tgoldfish, Carassius auratus\nn02\tcrane\nn03\tcrane\n')
+    def image(file, value, mode='RGB'): Image.fromarray(np.full((64, 64, 3), value, np.uint8)).convert(mode).save(file, 'JPEG')
+    for w in wnids:
+        (root / 'train' / w / 'images').mkdir(parents=True)
+        (root / 'train' / w / f'{w}_boxes.txt').write_text('')
+        for i in range(12): image(root / f'train/{w}/images/{w}_{i}.JPEG', (80 * int(w[1:]), i, 0))
+    noted = [('val_1.JPEG', 'n02'), ('val_0.JPEG', 'n01'), ('val_2.JPEG', 'n03'), ('val_3.JPEG', 'n02')]
+    for f, w in noted: image(root / 'val/images' / f, 80 * int(w[1:]), 'L' if f == 'val_0.JPEG' else 'RGB')
+    (root / 'val/val_annotations.txt').write_text(''.join(f'{f}\t{w}\t0\t0\t62\t62\n' for f, w in noted))
+    return root
+
+
+def test_tiny_imagenet_as_it_is_distributed(tiny_imagenet):
+    split = load_split(f'tiny_imagenet:{tiny_imagenet}', 4)
+    assert (split.name, split.counts, split.profile, split.image_shape) == ('tiny_imagenet', [12, 6, 3], 'exp', (3, 64, 64))
+    assert split.class_names == ['goldfish', 'crane (n02)', 'crane (n03)'] and split.full.counts(3) == [12] * 3
+    assert split.test.labels.tolist() == [1, 0, 2, 1]
+    for s in split.train, split.test:       # each image is of its class
+        assert ((s.images[:, 0].float().mean((1, 2)) - 80 * (s.labels + 1)).abs() < 4).all()
+    assert load_split(f'tiny_imagenet-lt:{tiny_imagenet}', 4).sha256 == split.sha256
+    assert [n for n in long_tail_counts(500, 200, 100)][::199] == [500, 5]
+
+
+@pytest.mark.parametrize('spoil, said', [
+    (lambda r: (r / 'wnids.txt').unlink(), r'wnids\.txt is missing: ROOT is the folder that tiny-imagenet-200\.zip unpacks to'),
+    (lambda r: (r / 'words.txt').write_text('n01\tgoldfish\n'), r'words\.txt has no words for n02'),
+    (lambda r: (r / 'words.txt').write_text('n01 goldfish\n'), r'expected 2 columns'),
+    (lambda r: (r / 'wnids.txt').write_text('n01\n'), r'names 1 classes'),
+    (lambda r: (r / 'val/val_annotations.txt').write_text('val_0.JPEG\tn99\t0\n'), r'n99 is no class of wnids\.txt'),
+    (lambda r: [f.unlink() for f in (r / 'train/n02/images').iterdir()], r'train/n02/images has no \*\.JPEG'),
+    (lambda r: (r / 'val/images/val_2.JPEG').unlink(), r'val_2\.JPEG is missing'),
+    (lambda r: (r / 'val/val_annotations.txt').write_text('../../../x.JPEG\tn01\t0\n'), r'is outside'),
+], ids=['another folder', 'no words', 'no tabs', 'one class', 'another class', 'no images', 'a lost image', 'a path that leads out'])
+def test_a_tiny_imagenet_that_is_not_as_it_should_be(tiny_imagenet, spoil, said):
+    spoil(tiny_imagenet)
+    with pytest.raises(InputError, match=said) as e: load_split(f'tiny_imagenet:{tiny_imagenet}')
+    assert '\n' not in str(e.value)
+
+
 # ---- packed splits
 
 def photographs_folder(root): return load_split(f'folder:{make_folder(root, (70, 30, 5), size=32)}')

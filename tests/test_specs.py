@@ -14,13 +14,28 @@ from ltnb.between import FILTERS
 from ltnb.rebalancing import METHODS
 from ltnb.sources import load_split
 from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, PRESETS, STORY, TAUS, Draw, Learner, Recipe,
-                        TrainingSet, run_settings)
+                        TrainingSet, cap_of, capped, run_settings)
 
 
 @pytest.fixture
 def photographs():
     images = ImageSet(torch.zeros(200, 3, 32, 32, dtype=torch.uint8), torch.arange(200) % 10)
     return Split('photographs', images, images, list(range(10)))
+
+
+def test_tiny_takes_a_part_of_many_images_and_the_others_take_all():
+    def made(C, n, size): # n images of the first half of the classes, 5 of the others
+        y = torch.arange(C).repeat_interleave(torch.tensor([n if c < C / 2 else 5 for c in range(C)]))
+        return ImageSet(torch.arange(len(y)).view(-1, 1, 1, 1).expand(-1, 1, size, size).to(torch.uint8), y)
+    for C, size, train, test in (10, 16, 300, 300), (43, 32, 186, 93), (100, 32, 80, 40), (1000, 32, 10, 10), (10, 64, 200, 100):
+        split = Split('made', made(C, 400, size), made(C, 301, size), [str(c) for c in range(C)], full=made(C, 400, size))
+        cap, small = cap_of(split, 'tiny'), capped(split, 'tiny')
+        assert (cap.train, cap.test, cap.seeds) == (train, test, 1)
+        assert set(small.counts) == {train, 5} and set(small.test.counts(C)) == {test, 5} and small.full.counts(C) == small.counts
+        mine = split.train.of_class(1).images[:train]       # the first of each class
+        assert torch.equal(small.train.of_class(1).images, mine) and capped(small, 'tiny') is small
+        assert capped(split, 'small') is split and cap_of(split, 'paper') is None
+        assert run_settings(split, 'tiny') == run_settings(small, 'tiny')
 
 
 def test_guidance_is_the_papers_and_sizes_are_those_of_the_parts(photographs):

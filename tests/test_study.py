@@ -3,6 +3,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,8 +19,8 @@ from PIL import Image
 
 from ltnb.classifiers import CrossEntropy, class_accuracy
 from ltnb.cli import main
-from ltnb.core import InputError, load_tensors
-from ltnb.data import ImageSet
+from ltnb.core import InputError, load_tensors, rng
+from ltnb.data import ImageSet, Split, long_tail_counts, pack
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss
 from ltnb.between import FILTERS
 from ltnb.filtering import Filter
@@ -31,7 +32,7 @@ from ltnb.runs import Run
 from ltnb.sources import load_split
 from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, STORY, TAUS, Learner, Recipe,
                         TrainingSet)
-from ltnb.study import ROOM, _pictures, generator_figures, run_study, study_generators, study_rows
+from ltnb.study import ROOM, _pictures, generator_figures, kept_run, run_study, study_generators, study_rows
 
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency',
@@ -73,6 +74,37 @@ def check_contract(r):
             if s is None: continue
             assert len(s['values']) == len(r['draws']) * len(r['seeds']) and all(0 <= v <= 100 for v in s['values'])
             assert abs(s['mean'] - sum(s['values']) / len(s['values'])) < 1e-3
+
+
+@pytest.mark.slow
+def test_a_study_of_a_thousand_classes(tmp_path):
+    "All of it, from a pack: a few images of 8×8 pixels of each class."
+    g, C = rng(0), 1000
+    looks = torch.nn.functional.interpolate(torch.randint(256, (C, 3, 4, 4), generator=g).float(), 8)
+    def made(counts):
+        y = torch.arange(C).repeat_interleave(torch.tensor(counts))
+        return ImageSet((looks[y] + 40 * torch.randn(len(y), 3, 8, 8, generator=g)).clamp(0, 255).to(torch.uint8), y)
+    full, counts = made([10] * C), long_tail_counts(10, C, 10)
+    train = full[torch.arange(C).repeat_interleave(torch.tensor(counts)) * 10
+                 + torch.cat([torch.arange(n) for n in counts])]
+    pack(Split('thousand', train, made([6] * C), [f'class {c}' for c in range(C)], full), tmp_path / 'thousand.pack', full=True)
+    split = load_split(f'pack:{tmp_path / "thousand.pack"}')
+    results = run_study(split, tmp_path / 'out', 'tiny', [0], rows='story', say=lambda line: None)
+    check_contract(results)
+    assert results['dataset']['train_counts'] == counts and set(STORY) == set(results['classifiers'])
+    assert all(m['recall'] is not None for m in results['generators']['cbdm']['per_class'])
+    page = (tmp_path / 'out/report.html').read_text()
+    assert len(page) < 5e6
+    for drawn in re.findall('<svg.*?</svg>', page, re.S): assert drawn.count('<text') < 80     # no label for each class
+
+
+def test_what_tiny_leaves_out_is_said_and_kept(tmp_path):
+    split, told = load_split(f'folder:{make_folder(tmp_path / "bars", (310, 12, 6))}'), []
+    results = run_study(split, tmp_path / 'out', 'tiny', [0], rows=['ce'], say=told.append)
+    assert results['dataset']['train_counts'] == [300, 12, 6] and results['settings']['cap'] == dict(train=300, test=300, seeds=1)
+    assert told[0] == ('the preset tiny takes at most 300 training and 300 test images of a class: 318 of 328 training images '
+                       'and 24 of 24 test images; and 20 samples of a class')
+    assert kept_run(tmp_path / 'out').split.counts == [300, 12, 6]
 
 
 def test_a_study_keeps_the_contract(study):

@@ -113,6 +113,7 @@ def made(out): # file -> what is in it
         name = p.relative_to(out).as_posix()
         if p.suffix == '.json': found[name] = without_times(json.loads(p.read_text()))
         elif p.suffix == '.safetensors': found[name] = tensors(p)
+        elif p.name == 'README.md': found[name] = re.sub(r'[\d,]+ s of training', '', p.read_text())     # a generator's card
         else: found[name] = hashlib.sha256(p.read_bytes()).hexdigest()
     return json.loads(json.dumps(found))
 
