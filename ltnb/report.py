@@ -83,7 +83,8 @@ def gain_table(results:dict) -> Table: # empty where cross-entropy on the real i
 
 # %% ../nbs/72_report.ipynb #3c6cba10
 # what is claimed -> (row, the row it is compared with, the metric of generators; None: few-shot accuracy)
-CLAIMS = {'CBDM draws more of the real rare images than DDPM (recall)': ('cbdm', 'ddpm', 'recall'),
+CLAIMS = {'CBDM comes near more of the real rare images than DDPM (recall)': ('cbdm', 'ddpm', 'recall'),
+          'CBDM covers more of the real rare images than DDPM (coverage)': ('cbdm', 'ddpm', 'coverage'),
           'CBDM keeps rare samples in their class (class consistency)': ('cbdm', 'ddpm', 'class_consistency'),
           "DDPM's samples help cross-entropy": ('ce+ddpm', 'ce', None),
           "CBDM's samples help cross-entropy": ('ce+cbdm', 'ce', None),

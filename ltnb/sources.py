@@ -25,8 +25,7 @@ def digits() -> tuple: # training images, test images, class names
     "scikit-learn's handwritten digits: 114 a class to train on, 60 held out (UCI optical recognition of digits)."
     from sklearn.datasets import load_digits
     d = load_digits()
-    images = torch.from_numpy((d.images * 255/16).round().astype(np.uint8))[:, None]
-    labels = torch.from_numpy(d.target).long()
+    images, labels = torch.from_numpy((d.images * 255/16).round().astype(np.uint8))[:, None], torch.from_numpy(d.target).long()
     order = thin_out(labels, [60 + 114] * 10).view(10, 60 + 114)
     pick = lambda i: ImageSet(images[i.flatten()], labels[i.flatten()])
     return pick(order[:, 60:]), pick(order[:, :60]), [str(i) for i in range(10)]
@@ -50,8 +49,7 @@ def _files(cls, root):
 
 # %% ../nbs/02_sources.ipynb #821354bf
 def from_torchvision(name:str,      # of `TORCHVISION`
-                     root:str|Path, # where torchvision has it
-                     download:bool=False
+                     root:str|Path, download:bool=False # where torchvision has it
                     ) -> tuple:     # training images, test images, class names
     "A standard set as torchvision lays it out; an `InputError` names missing and damaged files."
     import torchvision
@@ -298,7 +296,6 @@ def from_tiny_imagenet(root:str|Path):
 # %% ../nbs/02_sources.ipynb #01287484
 SOURCES = ('fashion, digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT (or cifar10-lt:ROOT …), '
            'tiny_imagenet:ROOT, imagenet_lt64:ROOT (or another number of pixels), folder:ROOT, hf:NAME, pack:FILE')
-
 EMBEDDED = dict(fashion=fashion, digits=digits)
 # name -> imbalance factor, images of the largest class (None: as many as the smallest class of the pool has)
 USUAL = dict(fashion=(60, 300), digits=(20, None))
