@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     pack = data.add_parser('pack', help='pack a long-tailed split into one file',
         description='Write a long-tailed split with its test set to one lossless, checksummed file, '
                     'which is then used as --data pack:FILE.')
-    pack.add_argument('file', metavar='FILE')
+    pack.add_argument('file', metavar='FILE', help='the file to write, such as cifar10-lt.pack')
     pack.add_argument('--full', action='store_true', help='with the whole balanced set, for the oracle')
     _add_export(commands.add_parser('export', help='write a training set for other tools',
         description='Write the training set of a row of a study, generated images included, with the test set, for other tools.'))

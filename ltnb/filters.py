@@ -60,8 +60,8 @@ class NearestPrototype(Filter):
         self.means = torch.stack([f.mean(0) for f in by_class(real_features, real_labels)])
         return self
     def to_classes(self, features): return torch.cdist(features, self.means) # (M, C)
-    def ratio(self, features, labels): # (M,)
-        "The distance to the mean of a sample's own class over that to the nearest other mean."
+    def ratio(self, features, labels): # (M, D), (M,) -> (M,)
+        "The distance to the own class over that to the nearest other one."
         d = self.to_classes(features.nan_to_num())
         own = d.gather(1, labels[:, None])
         return (own / d.scatter(1, labels[:, None], math.inf).min(1, keepdim=True).values)[:, 0]
@@ -73,8 +73,8 @@ class Confidence(Filter):
     shift = 0.
     def __init__(self, head, least:float=.5): self.head, self.least, self.threshold = head, least, 1 - least
     @torch.no_grad()
-    def probability(self, features, labels): # (M,)
-        "What the classifier gives a sample's own class."
+    def probability(self, features, labels): # (M, D), (M,) -> (M,)
+        "What `head` gives the own class."
         return (self.head(features.nan_to_num()) - self.shift).softmax(1).gather(1, labels[:, None])[:, 0]
     def score(self, features, labels): return torch.where(finite_rows(features), 1 - in_parts(self.probability, features, labels), 1.)
 

@@ -4,11 +4,13 @@ import importlib
 import inspect
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from docs import PARTS, WORKER, api, broken, graph_folded, head, linked, modules, notebook, plain, with_mathml
+from docs import PARTS, broken, graph_folded, notebook, with_mathml
+from docs_api import api, fitted, head, linked, modules, plain
 
 
 def test_a_notebook_of_the_site_has_no_cells_that_only_nbdev_needs():
@@ -16,6 +18,13 @@ def test_a_notebook_of_the_site_has_no_cells_that_only_nbdev_needs():
     assert any('def model_card' in c for c in cells) and any('](07_diffusion.html)' in c for c in cells)
     assert 'Module: [`ltnb.cards`](api/ltnb.cards.html)' in cells[0]
     assert not [c for c in cells if c.startswith('#|') or 'nbdev_export' in c or '.ipynb)' in c]
+
+
+def test_what_jupyterlab_folds_is_folded_here():
+    cells = json.loads(notebook(ROOT / 'nbs/10_collapse.ipynb'))['cells']
+    tags = lambda begins: [c['metadata']['tags'] for c in cells if ''.join(c['source']).startswith(begins)]
+    assert tags('beside(guess') and all('output-hidden' in t for t in tags('beside(guess')) and tags('guess = ...')[0] == []
+    assert 'input-hidden' in [t for c in cells for t in c['metadata'].get('tags', [])]
 
 
 def test_text_that_a_cell_writes_is_of_the_site_too():
@@ -26,8 +35,10 @@ def test_text_that_a_cell_writes_is_of_the_site_too():
 
 @pytest.mark.parametrize('link, leads', [('[a](nbs/10_collapse.ipynb)', '[a](10_collapse.html)'), ('[a](07_diffusion.ipynb#x)', '[a](07_diffusion.html#x)'),
                                          ('![a](nbs/images/x.png)', '![a](images/x.png)'), ('[a](CONTRIBUTING.md)', '[a](CONTRIBUTING.html)'),
-                                         ('[a](tests/faults/kills.md)', '[a](kills.html)'), ('[a](https://b.c/d.ipynb)', '[a](https://b.c/d.ipynb)'), ('[pyproject.toml](pyproject.toml)', '`pyproject.toml`'),
-                                         ('`ltnb.core.rng`', '[`ltnb.core.rng`](api/ltnb.core.html#rng)'), ('`ltnb.widgets.map`', '[`ltnb.widgets.map`](api/ltnb.widgets.map.html)'),
+                                         ('[a](tests/faults/kills.md)', '[a](kills.html)'), ('[a](https://b.c/d.ipynb)', '[a](https://b.c/d.ipynb)'),
+                                         ('[pyproject.toml](pyproject.toml)', '`pyproject.toml`'),
+                                         ('`ltnb.core.rng`', '[`ltnb.core.rng`](api/ltnb.core.html#rng)'),
+                                         ('`ltnb.widgets.map`', '[`ltnb.widgets.map`](api/ltnb.widgets.map.html)'),
                                          ('`ltnb.widgets`', '`ltnb.widgets`'), ('```\n`ltnb.core`\n```', '```\n`ltnb.core`\n```')])
 def test_links_lead_to_pages_of_the_site(link, leads): assert linked(link) == leads
 
@@ -55,6 +66,13 @@ def test_a_class_s_head_has_its_fields_and_what_takes_one_line():
     from ltnb.filters import Filter
     assert "    full: ImageSet = None " in (split := head(Split)) and '@property\n    def prior(self)' in split and 'left_out' not in split
     assert 'def score(self, features, labels): return torch.zeros(len(labels))' in (code := head(Filter)) and '__repr__' not in code
+
+
+@pytest.mark.parametrize('line, shown', [('f(a,    # short', 'f(a,    # short'), ('f(a=1,  # of more words', 'f(a=1,  # of more\n        # words'),
+                                         ('# all of it is said', '# all of it is\n# said'),
+                                         ('def f(one, two): # three', 'def f(one, two):\n    # three'),
+                                         ('f(a, b, c, d, e, f, g, h)', 'f(a, b, c, d, e, f, g, h)')])
+def test_a_long_comment_goes_on_below(line, shown): assert fitted(line, 18) == shown
 
 
 def exports():
@@ -85,10 +103,11 @@ def test_the_graph_is_folded_where_nothing_draws_it():
 def test_the_search_has_its_worker_in_a_page_that_was_opened_as_a_file(tmp_path):
     playwright = pytest.importorskip('playwright.sync_api')
     if not Path('/usr/bin/chromium').exists(): pytest.skip('there is no /usr/bin/chromium')
-    (tmp_path / 'iframe-worker.js').write_text(WORKER)
+    shutil.copy(ROOT / 'tests/site/iframe-worker.js', tmp_path)
     (tmp_path / 'work.js').write_text('addEventListener("message", e => postMessage(e.data + 1))')
     (tmp_path / 'index.html').write_text('<body><script src="iframe-worker.js"></script><script>const w = new Worker("work.js"); w.addEventListener'
-                                         '("message", e => document.title += e.data); w.postMessage(1); setTimeout(() => w.postMessage(4), 50)</script>')
+                                         '("message", e => document.title += e.data); w.postMessage(1)\n'
+                                         'setTimeout(() => w.postMessage(4), 50)</script>')
     with playwright.sync_playwright() as p:
         page = p.chromium.launch(executable_path='/usr/bin/chromium', args=['--no-sandbox']).new_page()
         page.goto((tmp_path / 'index.html').as_uri())
