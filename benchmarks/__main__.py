@@ -20,6 +20,7 @@ USUAL = [name for name in BENCHMARKS if name not in ('growth', 'run')]
 
 
 def times(row):
+    if 'points' in row: return ''       # how it grows, not what is faster
     before, after = row['baseline']['value'], row['ltnb']['value']
     return f"{after / before if row['unit'].endswith('/s') else before / after:.3g} ×"
 

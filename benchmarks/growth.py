@@ -87,5 +87,6 @@ def rows():
             taken = {name: measured(kind, C, n) for C, n, name in points}
             least, *_, most = taken
             said = '; '.join(f'{name:,}: {s:.2g} s, {gb:.2f} GB' for name, (s, gb) in taken.items())
-            found.append(row(f'{kind}: {least:,} to {most:,} {what}', 's', (f'{least:,}', taken[least][0]), (f'{most:,}', taken[most][0]), said))
+            found.append(row(f'{kind}: {least:,} to {most:,} {what}', 's', (f'{least:,}', taken[least][0]), (f'{most:,}', taken[most][0]), said)
+                         | dict(points=[[name, *of] for name, of in taken.items()]))       # number, seconds, gigabytes
     return found

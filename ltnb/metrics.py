@@ -36,8 +36,12 @@ def nearest(a:torch.Tensor,  # (N, D)
             k:int=1
            ) -> tuple[torch.Tensor, torch.Tensor]: # (N, k) distances, ascending, and (N, k) indices into b
     "The `k` rows of `b` nearest to each row of `a`, exactly."
-    exact = lambda a: [torch.cat(p) for p in zip(*(d.topk(k, dim=1, largest=False) for _, d in distances(a, b)))]
-    if a.shape[1] <= 128 or len(b) <= k + 8: return tuple(exact(a))
+    def exact(a): # into one place: small results between large blocks would keep their memory from being used again
+        best = torch.empty(len(a), k, dtype=b.dtype if a.shape[1] <= 128 else torch.float64, device=b.device)
+        i = torch.empty(len(a), k, dtype=torch.long, device=b.device)
+        for s, d in distances(a, b): torch.topk(d, k, dim=1, largest=False, out=(best[s], i[s]))
+        return best, i
+    if a.shape[1] <= 128 or len(b) <= k + 8: return exact(a)
     # in single precision find a few more than k, measure those in double; where rounding might have hidden one, all
     shift = b.mean(0)
     y, parts = (b - shift).float(), []
