@@ -53,11 +53,16 @@ def api(name):
 
     for symbol in module.__all__:
         x = inspect.unwrap(getattr(module, symbol))
-        if inspect.isclass(x) or inspect.isfunction(x): add('##', symbol, inspect.getsourcelines(x)[1], head(x), x.__doc__ and inspect.getdoc(x))
+        if inspect.isclass(x) or inspect.isfunction(x): add('##', symbol, inspect.getsourcelines(x)[1], head(x), said_of(x))
         else: add('##', symbol, *constant(source, symbol), keys(x))
         for k, f in methods(x) if inspect.isclass(x) else ():
             add('###', f'{symbol}.{k}', inspect.getsourcelines(f)[1], head(f), inspect.getdoc(f))
     return '\n\n'.join(shown) + '\n'
+
+
+def said_of(x): # by the docstring of a function; of a class also what a call of what it makes does
+    call = vars(x).get('__call__') if inspect.isclass(x) else None
+    return '\n\nCalled: '.join(inspect.getdoc(f) for f in (x, call) if f and f.__doc__)
 
 
 def methods(cls):
@@ -65,7 +70,7 @@ def methods(cls):
     for k, f in vars(cls).items():
         f = inspect.unwrap(getattr(f, '__func__', None) or getattr(f, 'fget', None) or getattr(f, 'func', None) or f)
         field = k in getattr(cls, '__dataclass_fields__', ())      # whose default may be a function
-        if inspect.isfunction(f) and f.__doc__ and not field and (k == '__call__' or not k.startswith('_')): yield k, f
+        if inspect.isfunction(f) and f.__doc__ and not field and not k.startswith('_'): yield k, f
 
 
 def head(x):

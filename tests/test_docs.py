@@ -58,6 +58,7 @@ def test_a_module_s_page_has_each_export_as_its_source_has_it():
 
 def test_defaults_are_those_of_the_source():
     assert 'filters:dict=FILTERS' in (page := api('ltnb.teaching')) and ' at 0x' not in page
+    assert 'as a diffusers pipeline' in (page := api('ltnb.diffusion')) and '\n\nCalled: Draw an image' in page and '### ClassConditionalPipeline.__' not in page
     assert 'def pipeline_code() -> str:' in api('ltnb.cards')              # behind a cache
 
 
