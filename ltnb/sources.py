@@ -246,7 +246,7 @@ def _read_list(root, file, size):
     except UnicodeDecodeError as e: raise InputError(f'{file} is not UTF-8 ({e}): save it as such') from None
     if not paths: raise InputError(f'{file} is empty')
     if (beyond := max(labels)) >= len(labels):
-        raise InputError(f'{file}:{labels.index(beyond) + 1}: class {beyond} of {len(labels)} images: they are numbered from 0, each with one')
+        raise InputError(f'{file}:{labels.index(beyond) + 1}: class {beyond}, but only {len(labels)} images: classes are numbered from 0, each with an image')
     def read(n, path):
         a, what = _open(root/path, root, f' (line {n} of {file.name})')
         return path, np.asarray(ImageOps.fit(Image.fromarray(a).convert('RGB'), (size, size), Image.Resampling.BOX)), what
