@@ -21,6 +21,7 @@ def test_a_notebook_of_the_site_has_no_cells_that_only_nbdev_needs():
 
 
 def test_what_jupyterlab_folds_is_folded_here():
+    pytest.importorskip('latex2mathml')
     cells = json.loads(notebook(ROOT / 'nbs/10_collapse.ipynb'))['cells']
     tags = lambda begins: [c['metadata']['tags'] for c in cells if ''.join(c['source']).startswith(begins)]
     assert tags('beside(guess') and all('output-hidden' in t for t in tags('beside(guess')) and tags('guess = ...')[0] == []

@@ -116,7 +116,7 @@ def test_links_of_contributing_lead_somewhere():
 def test_the_recipes_of_contributing_name_what_is_there():
     from ltnb import classifiers, diffusion, filtering, metrics, policies, rebalancing, sources, specs
     tables = dict(LOSSES=specs, GENERATORS=specs, CLASSIFIERS=specs, SAMPLERS=diffusion, POLICIES=policies, FILTERS=filtering,
-                  METHODS=rebalancing, NETWORKS=classifiers, SPACES=metrics, EMBEDDED=sources)
+                  METHODS=rebalancing, NETWORKS=classifiers, SPACES=metrics, EMBEDDED=sources, USUAL=sources)
     text = (ROOT / 'CONTRIBUTING.md').read_text()
     for name in set(re.findall(r'`([A-Z_]{5,})`', text)): assert isinstance(getattr(tables[name], name), dict)
     for call in re.findall(r'`ltnb\.(\w+)\.(\w+)', text): assert hasattr(__import__(f'ltnb.{call[0]}', fromlist='x'), call[1]), call
