@@ -6,6 +6,7 @@
 __all__ = ['above', 'recall_at', 'compared_table', 'chosen_rows', 'chosen_table']
 
 # %% ../nbs/75_comparisons.ipynb #14d98fc4
+from .report import with_interval
 from .show import Table
 
 # %% ../nbs/75_comparisons.ipynb #84d80899
@@ -29,9 +30,6 @@ def recall_at(ways:list,  # of one generator, as a row of `ltnb experiment after
     for (a, r), (b, s) in zip(points, points[1:]):
         if a <= x <= b: return r + (s - r) * (x - a) / (b - a)
 
-def _said(d, form): # a difference, as `paired_difference` has it, with its interval
-    return form.format(d['mean']) + ('' if d['low'] is None else f" ({form.format(d['low'])} to {form.format(d['high'])})")
-
 def _way(r): # how a chosen recipe is drawn from and trained, in words
     told = dict(guidance='w = {:g}', strength='strength {:g}', tau='tau {:g}', policy='{}')
     r = dict(r, guidance=r['guidance'] or 0.)
@@ -43,9 +41,9 @@ def compared_table(recorded:dict) -> Table: # what `ltnb experiment after` left
     def row(r):
         score, accuracy = above(recorded, r['compared'])
         shown = {k.replace('_', ' '): r['figures']['few'][k]['mean'] for k in ('recall', 'coverage', 'precision', 'class_consistency', 'memorised')}
-        return {'method': r['compared'], 'chosen': _way(r), 'score above DDPM': _said(score, '{:+.3f}'), **shown,
+        return {'method': r['compared'], 'chosen': _way(r), 'score above DDPM': with_interval(score, 3), **shown,
                 'CE': f"{r['accuracy']['ce']['few']['mean']:.1f}", 'SAU': f"{r['accuracy']['sau']['few']['mean']:.1f}",
-                'SAU above DDPM': _said(accuracy, '{:+.1f}'), 'training, s': round(r['seconds']['training']), 'ms an image': round(1000 * r['seconds']['an_image'])}
+                'SAU above DDPM': with_interval(accuracy), 'training, s': round(r['seconds']['training']), 'ms an image': round(1000 * r['seconds']['an_image'])}
     return Table(map(row, recorded['rows']))
 
 # %% ../nbs/75_comparisons.ipynb #e28a70ce
@@ -68,5 +66,5 @@ def chosen_table(recorded:dict) -> Table: # what `ltnb experiment chosen` left
         d, way = paired_difference(values(r), values(base), draws), _way(r['recipe']) if r['recipe'] else ''
         return {'loss': family[0], 'trained on': family[1], 'tried': r['tried'], 'samples': way, 'filter': r['filter'] if r['recipe'] else '',
                 'weight': r['omega'] if r['recipe'] else None, 'tau': r['few']['chosen']['tau'], 'validation': r['validation']['mean'],
-                'few': r['few']['mean'], 'all': r['accuracy']['mean'], 'few above ' + base['method']: _said(d, '{:+.1f}')}
+                'few': r['few']['mean'], 'all': r['accuracy']['mean'], 'few above ' + base['method']: with_interval(d)}
     return Table(row(family, r) for family, r in rows.items())

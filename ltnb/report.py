@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'LADDER', 'CLAIMS', 'GROUP_SAID', 'ADDED', 'PAIRS', 'rarest_group', 'generator_table', 'filter_table',
-           'accuracy_table', 'gain_over', 'gap_recovered', 'gain_table', 'claim', 'verdict', 'claims_table',
-           'conclusions', 'draw_counts', 'draw_recall', 'draw_histogram', 'draw_ladder', 'draw_gains', 'draw_accuracy',
-           'report']
+           'accuracy_table', 'gain_over', 'gap_recovered', 'with_interval', 'gain_table', 'claim', 'verdict',
+           'claims_table', 'conclusions', 'draw_counts', 'draw_recall', 'draw_histogram', 'draw_ladder', 'draw_gains',
+           'draw_accuracy', 'report']
 
 # %% ../nbs/72_report.ipynb #22cb25db
 import json, re
@@ -71,12 +71,19 @@ def gap_recovered(results:dict, name:str): # a share; None where there is no ora
     few = lambda n: c[n]['few']['mean']
     return (few(name) - few('ce')) / (few('oracle') - few('ce')) if few('oracle') != few('ce') else None
 
+# %% ../nbs/72_report.ipynb #e98eb051
+def with_interval(d:dict,      # as `paired_difference` has it
+                  digits:int=1 # after the point
+                 ) -> str:
+    "A difference with its 95 % interval, if it has one."
+    said = f'{{:+.{digits}f}}'.format
+    return said(d['mean']) + ('' if d['low'] is None else f" ({said(d['low'])} to {said(d['high'])})")
+
 def gain_table(results:dict) -> Table: # empty where cross-entropy on the real images is not among the classifiers
     "What each classifier gains over cross-entropy on real images: points of accuracy on the rarest group of classes."
     def row(name, c):
         d, gap = gain_over(results, name), gap_recovered(results, name)
-        interval = '' if d['low'] is None else f" ({d['low']:+.1f} to {d['high']:+.1f})"
-        return {'classifier': name, 'how it learns': c['method'], 'gain': f"{d['mean']:+.1f}{interval}",
+        return {'classifier': name, 'how it learns': c['method'], 'gain': with_interval(d),
                 'of the gap': None if gap is None else f'{round(100 * gap) + 0} %'}
     classifiers = results['classifiers'] if 'ce' in results['classifiers'] else {}
     return Table(row(n, c) for n, c in classifiers.items() if n != 'ce')
@@ -116,9 +123,7 @@ def claims_table(*every # results of studies, a column each
     def cell(results, row, base, metric):
         d = claim(results, row, base, metric)
         if d is None: return None
-        say = '{:+.2f}'.format if metric else '{:+.1f}'.format
-        if d['low'] is None: return say(d['mean'])
-        return f"{say(d['mean'])} ({say(d['low'])} to {say(d['high'])}): {verdict(d)}"
+        return with_interval(d, 2 if metric else 1) + ('' if d['low'] is None else f': {verdict(d)}')
     return Table({'claim': text} | {r['dataset']['name']: cell(r, *of) for r in every} for text, of in CLAIMS.items())
 
 # %% ../nbs/72_report.ipynb #05841b69
