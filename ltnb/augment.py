@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'warp', 'uniform', 'affine', 'crop_flip', 'resized_crop', 'cutout', 'contrast', 'turn_hue',
-           'color_jitter', 'blur', 'auto_augment', 'sau_views', 'mixup', 'cutmix', 'geometric_augment']
+           'color_jitter', 'blur', 'auto_augment', 'rand_augment', 'sau_views', 'mixup', 'cutmix', 'geometric_augment']
 
 # %% ../nbs/05_augment.ipynb #dd2ab1bf
 import math
@@ -143,6 +143,16 @@ def _operate(op, x, m): # (n, 3, H, W) uint8, (n,) magnitudes
     grid = F.affine_grid(torch.stack(theta, 1).view(-1, 2, 3), x.shape, align_corners=False)
     return F.grid_sample(x.float(), grid, mode='nearest', align_corners=False).to(torch.uint8)
 
+# %% ../nbs/05_augment.ipynb #393596f5
+def _operated(x, todo): # (N, 3, H, W) uint8; of (image, operation, magnitude)
+    "The images of which something is to be done, changed in place: each operation on all of its images at once."
+    by = {}
+    for i, op, m in todo: by.setdefault(op, []).append((i, m))
+    for op, mine in by.items():
+        i, m = (torch.tensor(column, device=x.device) for column in zip(*mine))
+        x[i] = _operate(op, x[i], m)
+    return x
+
 # %% ../nbs/05_augment.ipynb #81d5eccd
 def auto_augment(x, generator): # x: (N, 3, H, W) in [-1, 1]
     "CIFAR-10's AutoAugment (Cubuk et al. 2019) with torchvision's policy, a draw of its own for each image."
@@ -152,18 +162,32 @@ def auto_augment(x, generator): # x: (N, 3, H, W) in [-1, 1]
     sign = (2*torch.randint(2, (n, 2), generator=generator) - 1).tolist()
     x = to_uint8(x)
     for k in 0, 1:
-        todo = {}      # operation -> (image, magnitude)
-        for i in range(n):
-            op, p, m, signed = policies[which[i]][k]
-            if chance[i][k] <= p: todo.setdefault(op, []).append((i, m * sign[i][k] if signed else m))
-        for op, mine in todo.items():
-            i, m = (torch.tensor(column, device=x.device) for column in zip(*mine))
-            x[i] = _operate(op, x[i], m)
+        drawn = [(i, *policies[which[i]][k]) for i in range(n)]
+        x = _operated(x, [(i, op, m * sign[i][k] if signed else m) for i, op, p, m, signed in drawn if chance[i][k] <= p])
+    return to_float(x)
+
+# %% ../nbs/05_augment.ipynb #769162dd
+def rand_augment(x, generator, n:int=2, magnitude:int=10): # x: (N, 3, H, W) in [-1, 1]; magnitude from 0 to 30
+    "RandAugment (Cubuk et al. 2020) in torchvision's space: `n` operations of one strength, drawn for each image."
+    from torchvision.transforms import RandAugment
+    space = RandAugment()._augmentation_space(31, x.shape[-2:])
+    names, at = list(space), {op: float(m[magnitude]) if m.ndim else 0. for op, (m, _) in space.items()}
+    which = torch.randint(len(names), (n, len(x)), generator=generator).tolist()
+    sign = (2*torch.randint(2, (n, len(x)), generator=generator) - 1).tolist()
+    x = to_uint8(x)
+    for ops, signs in zip(which, sign):
+        drawn = [(i, names[k], s) for i, (k, s) in enumerate(zip(ops, signs)) if names[k] != 'Identity']
+        x = _operated(x, [(i, op, at[op] * s if space[op][1] else at[op]) for i, op, s in drawn])
     return to_float(x)
 
 # %% ../nbs/05_augment.ipynb #33ec8152
-def sau_views(colour:bool) -> tuple: # three functions (x, generator) -> x
+def sau_views(colour:bool,
+              large:bool=False # photographs of more than 48 pixels: as SAU has it for ImageNet-LT
+             ) -> tuple:       # three functions (x, generator) -> x
     "SAU's three views: light, with holes, strongly distorted; photographs as in its code, characters never mirrored."
+    if colour and large:
+        strong = lambda x, g: color_jitter(resized_crop(x, g, .08), g)
+        return lambda x, g: rand_augment(color_jitter(resized_crop(x, g, .08), g, hue=0., p=1., gray=0.), g), strong, strong
     if colour: return (crop_flip, lambda x, g: cutout(auto_augment(crop_flip(x, g), g), g, .5),
                             lambda x, g: blur(color_jitter(resized_crop(x, g), g), g))
     return affine, lambda x, g: cutout(affine(x, g), g), lambda x, g: contrast(affine(x, g, 15., .1, .15), g)

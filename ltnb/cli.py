@@ -59,7 +59,8 @@ def _add_run(*parsers):
     for p in parsers:
         p.add_argument('--preset', default='small', metavar='NAME',
                        help='tiny: minutes on a part of the images, does everything run?; small: two CPU cores, small images; '
-                            'budget and paper: a GPU (default: small)')
+                            'budget: a GPU; cbdm, diffult, sau, t2h, coral, cm: as published by that paper, and paper: each method as '
+                            'its own has it, days of a GPU (default: small)')
         p.add_argument('--draws', type=_draws, default=['ldam'], metavar='ldam,1,2',
                        help="which images the long tail keeps: the literature's draw or seeds; several are the outer "
                             'unit of means and intervals (default: ldam; experiments: ldam,1,2)')
@@ -157,6 +158,7 @@ def _study(a):
     from ltnb.core import InputError
     from ltnb.forecast import forecast, forecast_text
     from ltnb.notebooks import run_notebooks
+    from ltnb.published import deviations
     from ltnb.runs import Run
     from ltnb.report import accuracy_table, generator_table, rarest_group
     from ltnb.specs import cap_of, run_settings
@@ -175,7 +177,7 @@ def _study(a):
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
     say(repr(split))
     if a.predict:
-        for line in cap_said(split, a.preset): say(line)
+        for line in cap_said(split, a.preset) + deviations(a.preset, split): say(line)
         run = Run(split, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
         wanted = study_parts(run, a.seeds, a.generator_seeds, rows, a.generators)
         return say(forecast_text(forecast(run, wanted.values()), len(splits)))

@@ -15,7 +15,7 @@ import torch
 
 from .between import FILTERS
 from .compute import machine, on_main, versions, way_of_computing
-from .core import InputError, save_json
+from .core import InputError, recorded, save_json
 from .data import Split, tail_classes
 from .diffusion import sample, samples_about, with_sampler
 from .folder import Lives, run_folder
@@ -300,7 +300,7 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
                          'to judge samples and to change the imbalance')
     if len({s.sha256 for s in splits}) < len(splits): raise InputError(f'{data}: its draws are all alike: give --draws ldam')
     settings = run_settings(split, preset)
-    identity = json.loads(json.dumps(dict(kind='experiments', data=split.sha256, settings=asdict(settings))))
+    identity = json.loads(json.dumps(dict(kind='experiments', data=split.sha256, settings=recorded(settings))))
     with run_folder(out, identity) as out:
         runs = draws_of(splits, out, settings, log=log)
         lives = on_main(Lives, out, way_of_computing(workers))

@@ -65,6 +65,7 @@ def _generator_steps(run, recipes) -> dict: # recipe -> seconds a step, whether 
     settings, found, start = run.settings.generator, {}, time.perf_counter()
     speed = usual_speed(default_device(), settings.channels[0], max(run.split.image_shape[1:]) // settings.patch)
     for r in recipes:
+        settings = run.settings.of_recipe(r)
         def measure(n, s):
             return _a_step(lambda watch: train_generator(s, LOSSES[r.method](s, r), replace(settings, batch_size=n, lr=0.), speed=speed, watch=watch))
         if found and time.perf_counter() - start > 20: found[r] = max(found.values())[0], True   # as the dearest of the others
@@ -72,14 +73,14 @@ def _generator_steps(run, recipes) -> dict: # recipe -> seconds a step, whether 
     return found
 
 # %% ../nbs/71_forecast.ipynb #2a6799ce
-def _learner_seconds(run, methods) -> dict: # method -> seconds of a training, parameters, whether extrapolated
+def _learner_steps(run, methods) -> dict: # method -> seconds a step, parameters, whether extrapolated
     found = {}
     for method in methods:      # prototypes are made before a step
         learner, settings = run.settings.of_learner(Learner(method, prototypes=False))
         def measure(n, s): return _a_step(lambda watch: learner.train(s, s.train, replace(settings, batch_size=n, lr=0.), watch=watch))
         cut = max(run.split.image_shape[1:]) if ':' in settings.network else 32      # those of timm may know one size only
         step, extrapolated = _bounded(measure, _ladder(run.split, settings.batch_size, cut))
-        found[method] = settings.steps * step, count_parameters(build(run.split, settings)), extrapolated
+        found[method] = step, count_parameters(build(run.split, settings)), extrapolated
     return found
 
 def _seconds_a_pass(run) -> tuple: # of one image through the U-Net, whether extrapolated
@@ -95,21 +96,27 @@ def _seconds_a_pass(run) -> tuple: # of one image through the U-Net, whether ext
     return seconds / n, extrapolated
 
 # %% ../nbs/71_forecast.ipynb #2a933480
+def _images(run, what): # of a training set
+    if not what.recipe: return len(run.training_set(what))
+    return sum(map(max, run.target(what), run.split.counts))
+
+# %% ../nbs/71_forecast.ipynb #af3dc7d8
 def _forecast(run, wanted):
     graph, device, s = plan(run, wanted), default_device(), run.settings
     of = lambda f: [key for g, *key in graph if g is f]
-    plain = lambda recipe: Recipe(recipe.method)    # its other knobs cost nothing
+    plain = lambda recipe: Recipe(recipe.method, aid=recipe.aid)    # its other knobs cost nothing
     a_step = _generator_steps(run, dict.fromkeys(plain(r) for r, _ in of(Run.generator)))
-    learn = _learner_seconds(run, ('ce', 'sau'))
+    learn = _learner_steps(run, ('ce', 'sau'))
     kind = lambda learner: 'sau' if learner.method == 'sau' else 'ce'
-    # the AID loss asks a classifier for features, once with and once without a gradient
-    aid = 4/3 * learn['ce'][0] / s.classifier.steps * s.generator.batch_size / s.classifier.batch_size
+    # the AID loss asks a classifier for features of an image, once with and once without a gradient
+    aid = 4/3 * learn['ce'][0] / s.classifier.batch_size
     a_pass, images = _seconds_a_pass(run), s.sampling.per_class * run.split.num_classes
     extrapolated = any(x[-1] for x in (*a_step.values(), *learn.values(), a_pass))
     seconds = dict(generators=0., samples=0., classifiers=0.)
     for r, seed in of(Run.generator):
         if not run.file('generators', name_of(r, GENERATORS), seed, '').exists():
-            seconds['generators'] += s.generator.steps * r.length * (a_step[plain(r)][0] + aid * bool(r.aid))
+            own = s.of_recipe(r)
+            seconds['generators'] += own.steps * (a_step[plain(r)][0] + aid * own.batch_size * bool(r.aid))
     for r, seed in of(Run.samples):
         if not run.samples_file(r, seed).exists():
             draw = run.draw(r)
@@ -118,7 +125,8 @@ def _forecast(run, wanted):
     for what, learner, g, seed in of(Run.trained):
         if learner.tau: continue        # another one, adjusted, which is not kept
         weights += learn[kind(learner)][1]
-        if not run.classifier_file(what, learner, g, seed).exists(): seconds['classifiers'] += learn[kind(learner)][0]
+        if run.classifier_file(what, learner, g, seed).exists(): continue
+        seconds['classifiers'] += s.of_learner(learner)[1].of(_images(run, what)).steps * learn[kind(learner)][0]
     pixels = run.split.train.images[0].nbytes * (images * len(of(Run.samples))
                                                  + sum(sum(run.target(what)) for what, _ in of(Run.filled)))
     return dict(seconds=seconds, memory=None if extrapolated else _memory(device), disk=4*weights + pixels, extrapolated=extrapolated)

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .cards import generator_files
 from .compute import Speed, default_device, kept_on, mixed_precision, team, usual_speed
-from .core import Damaged, InputError, atomic, fingerprint, load_json, save_json, seeded
+from .core import Damaged, InputError, atomic, fingerprint, load_json, recorded, save_json, seeded
 from .data import Split
 from .diffusion import (ClassConditionalPipeline, GeneratorSettings, count_parameters, ddpm_loss, generator_settings,
                             noise_schedule, noisy_batch, predict_noise, unet, with_sampler)
@@ -164,7 +164,7 @@ def train_generator(split:Split,
     "A generator trained on `split` with `loss`, by all processes of the team; loaded if `path` has it already."
     settings, device = settings or generator_settings(split), device or default_device()
     name = Path(path).name if path else describe_loss(loss)['name']
-    about = dict(loss=describe_loss(loss), settings=asdict(settings), seed=seed, split_sha256=split.sha256,
+    about = dict(loss=describe_loss(loss), settings=recorded(settings), seed=seed, split_sha256=split.sha256,
                  start=start and fingerprint(start.unet.state_dict()))
     checkpoint = path and Path(path).with_name(f'{name}.checkpoint.safetensors')
     def make(): return _fit(split, loss, settings, seed, checkpoint, about, start, device, speed,

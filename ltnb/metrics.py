@@ -336,26 +336,28 @@ def class_figures(split:Split,
                   features=flat,        # images -> (N, D) feature vectors
                   judge=None,           # images -> (N, num_classes) logits of a classifier trained on all real data
                   k:int=5,
-                  groups:dict=None      # name -> classes; the split's many, medium and few if None
+                  groups:dict=None,     # name -> classes; the split's many, medium and few if None
+                  reference=None        # the real images that they are compared with, an `ImageSet`; those of the test set if None
                  ) -> dict:             # overall and each group: a dict of METRICS; per_class: a list of them
     "Every metric of a generator by class, group and overall. A figure that cannot be had is None."
     f_fake, f_test, f_train = features(images), features(split.test.images), features(split.train.images)
-    judged = None if judge is None else judge(images).cpu()
+    f_real, y_real = (features(reference.images), reference.labels) if reference else (f_test, split.test.labels)
+    judged = judge and judge(images).cpu()
     right = None if judge is None else judged.argmax(1) == labels
     used, per_class, members = [], [], {}
     for c in range(split.num_classes):
-        mine, real = (labels == c).nonzero()[:, 0], (split.test.labels == c).nonzero()[:, 0]
+        mine, real = (labels == c).nonzero()[:, 0], (y_real == c).nonzero()[:, 0]
         n = min(len(mine), len(real))
         m = dict.fromkeys(METRICS) | dict(n_real=n, n_generated=n)
         used.append((real[:n], mine[:n]))
-        R, F, T = f_test[real[:n]], f_fake[mine[:n]], f_train[split.train.labels == c]
+        R, F, T = f_real[real[:n]], f_fake[mine[:n]], f_train[split.train.labels == c]
         if n > k:
             parts = manifold_membership(R, F, k)
             m |= {name: part.double().mean().item() for name, part in parts.items()}
             members[c] = parts
         if n > 1: m |= dict(diversity=diversity(R, F), frechet=frechet_distance(R, F), kid=kernel_distance(R, F),
                             vendi=vendi_score(F) / vendi_score(R))
-        if n: m |= dict(memorised=memorised(F, T, f_test[real]))
+        if n: m |= dict(memorised=memorised(F, T, f_test[split.test.labels == c]))
         if n and right is not None: m |= dict(class_consistency=right[mine].float().mean().item())
         per_class.append(m)
     del f_train     # as large as all others together, and not needed for what follows
@@ -366,7 +368,7 @@ def class_figures(split:Split,
         m |= dict(n_real=len(real), n_generated=len(fake))
         if judged is not None and len(fake): m |= dict(inception_score=inception_score(judged[fake]))
         if len(real) < 2: return m
-        R, F, runs = f_test[real], f_fake[fake], 3 if len(real) < 10_000 else 1
+        R, F, runs = f_real[real], f_fake[fake], 3 if len(real) < 10_000 else 1
         f8, f1_8 = prd(R, F, min(20*len(classes), 500), runs, min(runs, 2))     # quicker than the original's 10 and 10
         return m | dict(frechet=frechet_distance(R, F), kid=kernel_distance(R, F), f8=f8, f1_8=f1_8)
     def intervals(classes):

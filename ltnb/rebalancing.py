@@ -151,7 +151,7 @@ def train_with(method:str,             # of `METHODS`
               ) -> nn.Module:
     "A classifier trained by one of the methods; cRT's second stage takes a fifth of the steps on top."
     if method not in METHODS: raise InputError(f'unknown method {method!r}: it is one of {", ".join(METHODS)}')
-    settings = settings or classifier_settings(split)
+    settings = (settings or classifier_settings(split)).of(len(data))
     if method == 'crt':     # class-balanced batches; `omega` is in the chance, so all weigh 1
         first = first or train_with('ce', split, data, settings, seed, omega)
         chance = torch.where(data.synthetic, omega, 1.) / class_weights(data, split.num_classes, omega)[data.labels]

@@ -32,11 +32,11 @@ def rarest_group(results:dict, extreme=min) -> str: # extreme: max for the commo
 def generator_table(results:dict,
                     group:str=None    # 'overall', 'many', 'medium' or 'few'; the rarest there is if None
                    ) -> Table:
-    "Generators by the metrics of a group of classes."
+    "Generators by the metrics of a group of classes, and what as many other real images have: the best that can be had."
     from ltnb.metrics import SHOWN
     group, number = group or rarest_group(results), lambda v: None if v is None else float(v)
-    return Table({'generator': name} | {k.replace('_', ' '): number(g[group][k]) for k in SHOWN}
-                 for name, g in results['generators'].items())
+    rows = results['generators'] | ({'real images': floor} if (floor := results.get('floor')) else {})
+    return Table({'generator': name} | {k.replace('_', ' '): number(g[group][k]) for k in SHOWN} for name, g in rows.items())
 
 # %% ../nbs/72_report.ipynb #deb190ea
 def filter_table(results:dict) -> Table:
@@ -333,7 +333,7 @@ def _modes(results, missed): # a panel for each class, rarest first
 def report(results:dict) -> str: # a whole HTML page
     "The study's report, made from `results` and nothing else."
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    results = dict(draws=['ldam'], computed=[]) | results    # older ones have but one
+    results = dict(draws=['ldam'], computed=[], deviations=[]) | results    # older ones have but one
     features, pictures = results['settings']['metrics']['features'], results.get('pictures') or {}
     made_with = results['settings'] | {k: results[k] for k in ('draws', 'seeds', 'generator_seeds', 'versions', 'machine', 'computed', 'seconds')}
     tables = dict(rare=generator_table(results), all=generator_table(results, 'overall'), filters=filter_table(results),

@@ -7,7 +7,7 @@ __all__ = ['part', 'Run', 'draws_of', 'filled_part', 'by_name', 'name_of', 'note
 
 # %% ../nbs/46_runs.ipynb #40206017
 import math, os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .aid import AIDLoss
 from .between import FILTERS
 from .classifiers import accuracy_figures, accuracy_of, features, logits
 from .compute import gather, on_main
-from .core import Damaged, InputError, fingerprint, json_sha256, load_json, rng, save_json
+from .core import Damaged, InputError, fingerprint, json_sha256, load_json, recorded, rng, save_json
 from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
 from .filling import fill_classes, load_filled, save_filled
@@ -26,7 +26,7 @@ from .filter_reports import filter_report
 from .generators import train_generator
 from .marks import DRAWN, is_of, marks_for
 from .metrics import METRICS, class_figures, feature_space
-from .policies import policy_of
+from .policies import Policy, policy_of
 from .rebalancing import adjust, class_weights, fit_rho
 from .sources import load_split
 from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Recipe, RunSettings,
@@ -109,14 +109,15 @@ class Run:
                                     + [run.reference(REAL)]*bool(recipe.aid), together=True)
     def generator(self, recipe:Recipe|str, seed:int=0): # recipe: also what `recipe_of` takes, such as 'cbdm'
         "The `ClassConditionalPipeline` of a recipe."
-        recipe, settings = recipe_of(recipe).trained, self.settings.generator
-        split, start, steps = self.split_of(recipe), None, round(settings.steps * recipe.length)
-        if recipe.fine_tuned: start, steps = self.generator(recipe.base, seed), steps // 4
+        recipe = recipe_of(recipe).trained
+        split, settings, start, s = self.split_of(recipe), self.settings.of_recipe(recipe), None, self.settings
+        if recipe.fine_tuned: start, settings = self.generator(recipe.base, seed), replace(settings, steps=settings.steps // 4)
         loss = LOSSES[recipe.method](split, recipe)
-        if recipe.aid: loss = AIDLoss(split, self.phi0(), loss, recipe.aid, recipe.aid_bound, relative=True)
-        return train_generator(split, loss, replace(settings, steps=steps, shift=recipe.shift,
-                                                    batch_imbalance=recipe.batch_imbalance), seed,
-                               self.generator_folder(recipe, seed), start, watch=self.log.watch(self.generator_folder(recipe, seed)))
+        if recipe.aid:
+            bound = s.aid_bound if recipe.aid_bound == Recipe.aid_bound else recipe.aid_bound
+            loss = AIDLoss(split, self.phi0(), loss, recipe.aid, bound, relative=s.aid_relative)
+        return train_generator(split, loss, settings, seed, self.generator_folder(recipe, seed), start,
+                               watch=self.log.watch(self.generator_folder(recipe, seed)))
 
     def generator_folder(self, recipe:Recipe|str, seed:int=0) -> Path:
         "Where a generator is kept."
@@ -127,7 +128,8 @@ class Run:
         "How the run draws from a generator."
         s, policy = self.settings.sampling, policy_of(recipe.policy or 'constant')
         w = s.guidance.get(recipe.method, 0.) if recipe.guidance is None else recipe.guidance
-        return Draw(policy.sampler, s.steps * policy.steps, w, recipe.policy)
+        own = policy.sampler != Policy.sampler
+        return Draw(policy.sampler if own else s.sampler, min(s.steps * policy.steps, 1000), w, recipe.policy)
 
     def _drawn_by(self, draw): # arguments of `sample` and `draw_samples`
         policy = policy_of(draw.policy) if draw.policy else None
@@ -178,13 +180,17 @@ class Run:
         name = self.settings.metrics.features
         return self.features_of(self.phi0()) if name == 'ce' else feature_space(name)
 
+    def real(self) -> ImageSet|None:
+        "What the settings compare samples with; None: the test images."
+        return None if 'test' in self.settings.metrics.real else self.split.balanced
+
     def _of_all_classes(self, recipe):
         if recipe.head == 0: raise InputError(f'{recipe.name} does not know all classes: it cannot be measured on them')
         return self.split_of(recipe)
 
     def identity(self) -> dict:
         "What a row of figures depends on besides its own specification."
-        return dict(split=self.split.sha256, settings=asdict(self.settings), judge=self.seed)
+        return dict(split=self.split.sha256, settings=recorded(self.settings), judge=self.seed)
 
     @part(lambda run, recipe, seed: [(Run.samples, recipe, seed), *run.judges()])
     def figures(self, recipe:Recipe|str, seed:int=0) -> dict:
@@ -192,16 +198,16 @@ class Run:
         recipe = recipe_of(recipe)
         split, s = self._of_all_classes(recipe), self.samples(recipe, seed)
         def make():
-            figures = class_figures(split, s.images, s.labels, self.space(), self.judge(), self.settings.metrics.k, self.split.groups)
+            figures = class_figures(split, s.images, s.labels, self.space(), self.judge(), self.settings.metrics.k, self.split.groups, self.real())
             log_samples(self.log, self.samples_file(recipe, seed), split, figures, s)
             return figures
-        return self.kept_row(self.samples_file(recipe, seed).stem, dict(asdict(recipe), seed=seed, samples=s.sha256), make)
+        return self.kept_row(self.samples_file(recipe, seed).stem, dict(recorded(recipe), seed=seed, samples=s.sha256), make)
     @part(lambda run, recipe, seed, draw, few=None: [(Run.generator, recipe.trained, seed), *run.asked(draw.policy), *run.judges()])
     def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw, few:int=None) -> dict:
         """A row of an experiment: figures of samples drawn in one way, as many of a class as there are test images. Or,
         to choose by, of `few` samples of each few-shot class, measured on left-out images."""
         split, base = self._of_all_classes(recipe), self.split
-        row = dict(asdict(recipe), **asdict(draw), seed=seed) | (dict(few=few) if few else {})
+        row = dict(recorded(recipe), **recorded(draw), seed=seed) | (dict(few=few) if few else {})
         if few: split = replace(split, test=base.left_out)
         name = f'{recipe.name}@{seed} {draw.name}' + f' few{few}'*bool(few)
         def make():
@@ -259,7 +265,7 @@ class Run:
         if not on_main(file.exists): self.samples(what.recipe, seed)
         drawn = samples_about(file)
         marks = [e for e in self.marks or () if what.filter != 'none' and is_of(e, drawn)]
-        about = dict(asdict(what), rule=repr(self.filter_of(what)[0]), drawn={k: drawn.get(k) for k in DRAWN},
+        about = dict(recorded(what), rule=repr(self.filter_of(what)[0]), drawn={k: drawn.get(k) for k in DRAWN},
                      want=self.target(what), marks=marks, run=self.identity())
         return artifact(self.file('filled', what.name, seed), about, lambda: self._fill(what, seed),
                         lambda path: load_filled(path, self.split), save_filled,
@@ -315,7 +321,7 @@ class Run:
             log_accuracy(self.log, self.classifier_file(what, plain, generator_seed, seed), self.split, found['published'][0][0])
             return {k: _replaced(v, math.isnan, None) for k, v in found.items()}
         row = self.kept_row(self.classifier_file(what, of, generator_seed, seed).stem,
-                             dict(asdict(what), **asdict(of), seeds=[generator_seed, seed],
+                             dict(recorded(what), **recorded(of), seeds=[generator_seed, seed],
                                   classifier=fingerprint(net.state_dict()), data=data.sha256,
                                   left_out=self.split.left_out.sha256), made)
         row = {k: _replaced(v, lambda x: x is None, math.nan) for k, v in row.items()}

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import update_bn
 
 from .augment import cutmix, mixup, sau_views
 from .classifiers import ClassifierLoss
-from .core import InputError, rng
+from .core import InputError, later, rng
 from .data import ImageSet, Split, to_float
 
 # %% ../nbs/40_sau.ipynb #046caa2d
@@ -95,10 +95,11 @@ class SAULoss(ClassifierLoss):
     record: object = field(default=None, compare=False)     # a `Relabelling`, told what becomes of every batch
     exact: bool = True          # CutMix's label is the pasted area; False: lambda, though clipped, as in SAU's release
     clean_norm: bool = False    # batch norms' statistics are estimated on clean images after the training
+    passes: int = later(2)      # of the network a step; 4, as in SAU's release: each view alone, with batch norms of its own
     readings = 2    # the first half of a batch is paired with the second, which is another reading of the training set
 
     def __post_init__(self):
-        self.views = sau_views(self.split.is_colour)
+        self.views = sau_views(self.split.is_colour, max(self.split.image_shape[1:]) > 48)
         self.contrast = SyntheticAwareContrastiveLoss(self.strategy, self.temperature)
 
 # %% ../nbs/40_sau.ipynb #773b1b6f
@@ -116,6 +117,11 @@ def embed(self:SAULoss, net, x:torch.Tensor) -> torch.Tensor: # (N, C, H, W) in 
     "What the contrast head makes of images."
     return F.normalize(net.contrast_head(net.features(x)), dim=-1)
 
+@patch
+def run(self:SAULoss, net, *views) -> tuple: # of (N, …): what a network makes of each view
+    "All views in one pass, or each in one of its own."
+    return net(torch.cat(views)).chunk(len(views)) if self.passes == 2 else tuple(map(net, views))
+
 # %% ../nbs/40_sau.ipynb #c1a4484d
 def soft_cross_entropy(logits:torch.Tensor, y_a:torch.Tensor, y_b:torch.Tensor, lam:float) -> torch.Tensor: # (N, C), (N,), (N,) -> 0-d
     "Cross-entropy of mixed images: `lam` of their label is `y_a`, the rest `y_b`."
@@ -127,7 +133,7 @@ def unaware_loss(self:SAULoss, net, first:ImageSet, second:ImageSet, generator) 
     a, b = (self.views[0](to_float(x.images), generator) for x in (first, second))
     lam, lam_cut = torch.rand(2, generator=generator).tolist()
     cut, kept = cutmix(a, b, lam_cut, generator)
-    mixed, shares = net(torch.cat([mixup(a, b, lam), cut])).chunk(2), (lam, kept if self.exact else lam_cut)
+    mixed, shares = self.run(net, mixup(a, b, lam), cut), (lam, kept if self.exact else lam_cut)
     return sum(soft_cross_entropy(m, first.labels, second.labels, l) for m, l in zip(mixed, shares))
 
 # %% ../nbs/40_sau.ipynb #49e83de7
@@ -135,8 +141,8 @@ def unaware_loss(self:SAULoss, net, first:ImageSet, second:ImageSet, generator) 
 def aware_loss(self:SAULoss, net, batch:ImageSet, generator) -> torch.Tensor: # 0-d
     "The synthetic-aware contrastive loss on the two strong views of a batch."
     x = to_float(batch.images)
-    z = self.embed(net, torch.cat([v(x, generator) for v in self.views[1:]]))
-    entries = (torch.stack(z.chunk(2), 1).float(), batch.labels, batch.synthetic,
+    z = self.run(lambda view: self.embed(net, view), *[v(x, generator) for v in self.views[1:]])
+    entries = (torch.stack(z, 1).float(), batch.labels, batch.synthetic,
                net.prototypes if self.prototypes else net.prototypes[:0])
     if self.record: self.record(*entries)
     with torch.autocast(x.device.type, enabled=False): return self.contrast(*entries)

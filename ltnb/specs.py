@@ -17,11 +17,12 @@ from torch import nn
 from .after import MODES, CCUALoss, CMLoss, CORALLoss, OCLoss
 from .cbdm import cbdm_for
 from .classifiers import ClassifierSettings, classifier_settings, known_network, train_classifier
-from .core import InputError
+from .core import InputError, later
 from .data import ImageSet, Split, first_of
 from .diffusion import GeneratorSettings, ddpm_loss, generator_settings
 from .metrics import SPACES
 from .policies import POLICIES, policy_of
+from .published import PAPERS, as_published
 from .rebalancing import METHODS, adjusted, train_with
 from .sau import SAULoss
 
@@ -146,6 +147,7 @@ class Learner:
     exact: bool = True               # CutMix's label is the pasted area; False: as in SAU's release
     clean_norm: bool = False         # batch norm re-estimated on clean images after SAU's training
     rho: float = None                # what a generated image counts in the prior of a loss such as 'la'; omega if None
+    passes: int = later(2)           # `SAULoss`'s
 
     @property
     def name(self) -> str:
@@ -154,7 +156,7 @@ class Learner:
         said = dict(omega=f'omega{self.omega:g}', strategy=self.strategy, temperature=f't{self.temperature:g}',
                     hidden=f'h{self.hidden}', dim=f'd{self.dim}', unaware='aware only', aware='unaware only',
                     prototypes='no prototypes', tau=f'adjusted{self.tau:g}', like_sau='wide', exact='released cutmix',
-                    clean_norm='clean norm', rho=f'rho{self.rho or 0:g}')
+                    clean_norm='clean norm', rho=f'rho{self.rho or 0:g}', passes=f'{self.passes} passes')
         return '-'.join([self.method, *(text for k, text in said.items() if getattr(self, k) != getattr(usual, k))])
 
     @property
@@ -184,7 +186,7 @@ class Learner:
         if self.method != 'sau':
             return train_with(self.method, split, data, settings, seed, self.omega, path, first, rho=self.rho, **kwargs)
         loss = SAULoss(split, self.strategy, self.temperature, self.hidden, self.dim, self.unaware, self.aware,
-                       self.prototypes, exact=self.exact, clean_norm=self.clean_norm)
+                       self.prototypes, exact=self.exact, clean_norm=self.clean_norm, passes=self.passes)
         return train_classifier(split, data, loss, settings, seed, path, **kwargs)
 
 # %% ../nbs/45_specs.ipynb #be187649
@@ -259,7 +261,7 @@ TAUS = (0., .25, .5, .75, 1., 1.25, 1.5, 2.)    # of logit adjustment, to choose
 
 # %% ../nbs/45_specs.ipynb #7aa73e65
 # what is written down here is the usual; what is chosen is chosen by `ltnb.study` and `ltnb.experiments`
-PRESETS = ('tiny', 'small', 'budget', 'paper')
+PRESETS = ('tiny', 'small', 'budget', *PAPERS)
 
 @dataclass(frozen=True)
 class Sampling:
@@ -267,6 +269,7 @@ class Sampling:
     per_class: int  # samples of each class
     steps: int
     guidance: dict  # method of the recipe -> CBDM's w
+    sampler: str = later('sde-dpmsolver++')     # where no policy wants another
 
 @dataclass(frozen=True)
 class SAUSettings:
@@ -274,18 +277,21 @@ class SAUSettings:
     classifier: ClassifierSettings
     hidden: int = 256   # width of its contrast head
     dim: int = 64       # of its embeddings
+    exact: bool = later(True)   # CutMix's label is the pasted area; False: as in SAU's release
+    passes: int = later(2)      # as in `SAULoss`
 
+# %% ../nbs/45_specs.ipynb #7dfa2662
 @dataclass(frozen=True)
 class Measuring:
     "What generators are measured on."
     k: int = 5              # neighbours
     features: str = 'pixels'    # 'pixels', 'ce' (those of the cross-entropy classifier), 'inception' or 'timm:NAME'
-    real: str = 'held-out test images'
+    real: str = 'held-out test images'  # what samples are compared with; or 'balanced training set'
 
 # %% ../nbs/45_specs.ipynb #324b74f3
 @dataclass(frozen=True)
 class RunSettings:
-    "All settings of a run; recorded by `dataclasses.asdict`, and read by whatever makes a part."
+    "All settings of a run, read by whatever makes a part."
     preset: str
     generator: GeneratorSettings
     classifier: ClassifierSettings
@@ -294,11 +300,19 @@ class RunSettings:
     metrics: Measuring
     rounds: int = 3     # of generation, where a filter left a class short
     target: int = None  # N_t, images of a class in a filled training set; as many as the largest has if None
+    methods: dict = later(None)         # method, or 'aid' -> fields of `GeneratorSettings` that it has otherwise
+    aid_bound: float = later(1.)        # on the factor in the AID-biased loss, where a recipe has none of its own
+    aid_relative: bool = later(True)    # distances in that loss in units of d_f
+
+    def of_recipe(self, recipe:Recipe) -> GeneratorSettings:
+        "The settings that a generator is trained with."
+        s = replace(self.generator, **(self.methods or {}).get('aid' if recipe.aid else recipe.method, {}))
+        return replace(s, steps=round(s.steps * recipe.length), shift=recipe.shift, batch_imbalance=recipe.batch_imbalance)
 
     def of_learner(self, learner:Learner) -> tuple: # (Learner, ClassifierSettings)
         "A learner with what the settings have for it, and the settings of its classifier."
         if learner.method != 'sau': return learner, self.sau.classifier if learner.like_sau else self.classifier
-        usual, of_size = Learner(), dict(hidden=self.sau.hidden, dim=self.sau.dim)
+        usual, of_size = Learner(), dict(hidden=self.sau.hidden, dim=self.sau.dim, exact=self.sau.exact, passes=self.sau.passes)
         return replace(learner, **{k: v for k, v in of_size.items() if getattr(learner, k) == getattr(usual, k)}), self.sau.classifier
 
 # %% ../nbs/45_specs.ipynb #82f5daa5
@@ -322,14 +336,6 @@ def capped(split:Split, preset:str) -> Split:
     return replace(split, train=first(split.train, cap.train), test=first(split.test, cap.test),
                    full=first(split.full, cap.train), spare=first(split.spare, cap.test))
 
-# %% ../nbs/45_specs.ipynb #cbe4df9c
-def _sau_settings(split, preset, classifier): # its own network at 'paper', that of all others else
-    if preset != 'paper': return SAUSettings(classifier)
-    large = max(split.image_shape[1:]) > 48
-    steps = 200 * max(split.counts) * split.num_classes // 128
-    return SAUSettings(replace(classifier, network='ResNeXt50' if large else 'ResNet32', width=64, steps=steps,
-                               batch_size=128, lr=.1 if large else .01, warmup=0, weight_decay=5e-3), 2048, 128)
-
 # %% ../nbs/45_specs.ipynb #bea07500
 def run_settings(split:Split,
                  preset:str='small',  # of `PRESETS`
@@ -340,18 +346,20 @@ def run_settings(split:Split,
     if preset not in PRESETS: raise InputError(f'unknown preset {preset!r}: it is one of {", ".join(PRESETS)}')
     if features not in (None, 'ce', *SPACES) and not features.startswith('timm:'):
         raise InputError(f'unknown features {features!r}: they are pixels, ce, inception or timm:NAME')
-    split = capped(split, preset)
-    C, classifier = split.num_classes, classifier_settings(split, preset)
-    sau = _sau_settings(split, preset, classifier)
+    split, size = capped(split, preset), 'paper' if preset in PAPERS else preset
+    C, most, classifier, plain = split.num_classes, max(split.counts), classifier_settings(split, size), dict(ddpm=0., cbdm=0.)
+    target = 300 if most > 300 and max(split.image_shape[1:]) > 48 else None    # DiffuLT's for ImageNet-LT
+    largest = target or most
+    guided = dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)     # as published; DDPM's where that is not known
+    sampling = dict(tiny=Sampling(max(6, min(20, 400 // C)), 10 if C <= 200 else 4, plain),
+                    small=Sampling(max(largest, min(2*largest, 300)), 20, plain),
+                    budget=Sampling(largest, 20, guided), paper=Sampling(largest, 50, guided))
+    settings = RunSettings(preset, generator_settings(split, size), classifier, SAUSettings(classifier), sampling[size],
+                           Measuring(features='ce' if split.is_colour else 'pixels'), dict(tiny=0, budget=0).get(preset, 3), target)
+    if preset in PAPERS: settings = as_published(settings, split)
+    if features: settings = replace(settings, metrics=replace(settings.metrics, features=features))
     if network:
         known_network(network)
-        classifier, sau = replace(classifier, network=network), replace(sau, classifier=replace(sau.classifier, network=network))
-    target = 300 if preset == 'paper' and max(split.image_shape[1:]) > 48 else None    # DiffuLT's for ImageNet-LT
-    largest, plain = target or max(split.counts), dict(ddpm=0., cbdm=0.)
-    guided = dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)     # as published; DDPM's where that is not known
-    enough = max(largest, min(2*largest, 300))
-    sampling = dict(tiny=Sampling(max(6, min(20, 400 // C)), 10 if C <= 200 else 4, plain), small=Sampling(enough, 20, plain),
-                    budget=Sampling(largest, 20, guided), paper=Sampling(largest * 3 // 2, 50, guided))  # CBDM's README
-    return RunSettings(preset, generator_settings(split, preset), classifier, sau,
-                       sampling[preset], Measuring(features=features or ('ce' if split.is_colour else 'pixels')),
-                       dict(tiny=0, budget=0).get(preset, 3), target)
+        c, sau = (replace(s, network=network) for s in (settings.classifier, settings.sau.classifier))
+        settings = replace(settings, classifier=c, sau=replace(settings.sau, classifier=sau))
+    return settings

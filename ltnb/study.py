@@ -16,9 +16,8 @@ import torch
 
 from . import __version__
 from .cards import update_card
-from .classifiers import classifier_settings
 from .compute import machine, on_main, versions, way_of_computing
-from .core import InputError, load_json, save_json, save_text
+from .core import InputError, load_json, recorded, save_json, save_text
 from .data import Split, tail_classes
 from .diffusion import samples_about
 from .filtering import KINDS
@@ -28,7 +27,8 @@ from .making import make
 from .marks import is_of, load_marks
 from .metrics import feature_space, missed
 from .report import FEATURES, report
-from .rows import tested_figures
+from .published import deviations
+from .rows import floor_figures, tested_figures
 from .runs import Run, by_name, draws_of, filled_part, name_of, part
 from .show import png
 from .sources import load_split, source_of
@@ -58,6 +58,7 @@ def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) ->
     rows = study_rows(run, rows)
     recipes = {name: recipe_of(name) for name in study_generators(rows, generators)}
     parts = {('figures', name, g): (Run.figures, recipe, g) for name, recipe in recipes.items() for g in generator_seeds}
+    parts['floor',] = floor_figures,
     for row in rows:
         what, learner = CLASSIFIERS[row]
         parts |= {(row, g, s): (Run.tested, what, learner, g, s)
@@ -86,7 +87,7 @@ def _plain(x): return json.loads(json.dumps(x))     # as JSON gives it back
 
 def _identity(run) -> dict:
     "What makes a study this one: a folder with another is refused."
-    return _plain(dict(data=run.split.sha256, settings=asdict(run.settings), judge=run.seed, version=__version__,
+    return _plain(dict(data=run.split.sha256, settings=recorded(run.settings), judge=run.seed, version=__version__,
                        marks=run.marks))
 
 # %% ../nbs/73_study.ipynb #8597b855
@@ -95,7 +96,7 @@ def kept_run(out:str|Path) -> Run:
     identity, source = study_of(out)
     split, s = load_split(**source), identity['settings']
     if capped(split, s['preset']).sha256 != identity['data']: raise InputError(f'{source["data"]} has other images now than when {out} was made')
-    own = s['classifier']['network'] if s['classifier']['network'] != classifier_settings(split, s['preset']).network else None
+    own = s['classifier']['network'] if s['classifier']['network'] != run_settings(split, s['preset']).classifier.network else None
     run = Run(split, out, run_settings(split, s['preset'], s['metrics']['features'], own), identity['judge'], identity['marks'])
     if _identity(run) != identity: raise InputError(f'{out} was made by another version of ltnb, or with settings of its own')
     return run
@@ -103,7 +104,7 @@ def kept_run(out:str|Path) -> Run:
 # %% ../nbs/73_study.ipynb #66f4db9d
 def _shown(runs, seeds, generator_seeds, rows, generators) -> dict:
     "What a study of this identity shows. Another one makes what is missing, and other results of what is there."
-    specs = lambda row: [asdict(s) for s in (row if isinstance(row, tuple) else [row])]
+    specs = lambda row: [recorded(s) for s in (row if isinstance(row, tuple) else [row])]
     return _plain(dict(draws=[r.split.subset for r in runs], splits_sha256=[r.split.sha256 for r in runs], seeds=seeds,
                        generator_seeds=generator_seeds, specs=dict(generators={n: specs(recipe_of(n)) for n in generators},
                                                                    classifiers={r: specs(CLASSIFIERS[r]) for r in rows})))
@@ -183,6 +184,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
         if results := _finished(out, shown, say): return results
         if (space := runs[0].settings.metrics.features) != 'ce': feature_space(space)    # what is missing is said now, not after the training
         for line in cap_said(splits[0], preset): say(line)
+        if other := deviations(preset, splits[0]): say(f'{preset}: {len(other)} settings are otherwise than published; the report lists them')
         if preset != 'tiny':
             ahead = forecast(runs[0], parts.values())
             say(forecast_text(ahead, len(runs)))
@@ -242,12 +244,15 @@ def _results(runs, made, seeds, generator_seeds, rows, generators, lives): # mad
         machine=machine(), computed=lives.ways, seconds={k: round(v, 2) for k, v in lives.seconds.items()},
         generators={name: generator_figures([m['figures', name, g] for m in made for g in generator_seeds])
                     | _training(runs, name, generator_seeds) for name in generators},
+        floor=_floor(made[0]['floor',]), deviations=deviations(run.settings.preset, split),
         filters={f'{name}+{key}': dict(generator=name, **made[0]['filter', name, key])     # of the first draw
                  for name in generators for key in FILTERS_SHOWN},
         classifiers={row: _classifier(run, row, of) for row, of in tested.items()},
         pictures=_pictures(run, generators, generator_seeds[0]))
 
 # %% ../nbs/73_study.ipynb #5d570c89
+def _floor(figures): return figures and {g: figures[g] for g in ('overall', 'many', 'medium', 'few')}    # real images as though generated, first draw
+
 def _classifier(run, row, tested): # tested: draws of generator seeds of classifier seeds of what `Run.tested` gives
     what, learner = CLASSIFIERS[row]
     learner, settings = run.settings.of_learner(learner)

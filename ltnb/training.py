@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .compute import is_main, keep_memory, of_all, on_main, team
-from .core import Damaged, InputError, TrainingError, TrainingStopped, fingerprint, load_tensors, progress, save_tensors, set_aside
+from .core import Damaged, InputError, TrainingError, TrainingStopped, fingerprint, load_tensors, progress, said_fields, save_tensors, set_aside
 
 # %% ../nbs/04_training.ipynb #0a057def
 def describe(x):
@@ -28,7 +28,8 @@ def describe(x):
     if (sha256 := getattr(x, 'sha256', None)) is not None: return sha256
     if isinstance(x, partial): return dict(name=x.func.__name__, args=describe(x.args), **describe(x.keywords))
     if is_dataclass(x) and not isinstance(x, type):
-        return dict(name=type(x).__name__, **{f.name: describe(getattr(x, f.name)) for f in fields(x) if f.compare})
+        compared = {f.name for f in fields(x) if f.compare}
+        return dict(name=type(x).__name__, **{k: describe(v) for k, v in said_fields(x).items() if k in compared})
     return getattr(x, '__name__', type(x).__name__)
 
 # %% ../nbs/04_training.ipynb #a0c76839
@@ -58,10 +59,13 @@ def lr_at(step:int,
           lr:float,          # at its highest
           steps:int,         # in all
           warmup:int,        # steps of linear warm-up
-          decay:bool=True    # a cosine to zero; constant after the warm-up if False
+          decay:bool=True,   # a cosine to zero; constant after the warm-up if False
+          drops:tuple=()     # in place of a cosine: shares of the steps after each of which it is a hundredth of what it was
          ) -> float:
-    "The learning rate of a step: linear warm-up, and a cosine to zero (Loshchilov & Hutter 2017) or constant."
-    return lr * min(1., (step + 1) / max(warmup, 1)) * (.5 * (1 + math.cos(math.pi * step / steps)) if decay else 1.)
+    "The learning rate of a step: linear warm-up, and a cosine to zero (Loshchilov & Hutter 2017), drops (He et al. 2016), or constant."
+    if drops: left = .01**sum(step >= share * steps for share in drops)
+    else: left = .5 * (1 + math.cos(math.pi * step / steps)) if decay else 1.
+    return lr * min(1., (step + 1) / max(warmup, 1)) * left
 
 # %% ../nbs/04_training.ipynb #99293755
 def _flatten(state, prefix):

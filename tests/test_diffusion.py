@@ -26,7 +26,7 @@ def test_presets_for_cifar_are_the_papers_networks():
     split = Split('photographs', photographs, photographs, list(range(10)))
     paper, budget = (generator_settings(split, p) for p in ('paper', 'budget'))
     assert (paper.channels, paper.layers, paper.attention, paper.dropout) == ((128, 256, 256, 256), 2, (1,), .1)
-    assert (paper.steps, paper.batch_size, paper.lr, paper.warmup) == (300_000, 64, 2e-4, 5000)     # CBDM's README
+    assert (paper.steps, paper.batch_size, paper.lr, paper.warmup) == (300_000, 48, 2e-4, 5000)     # CBDM's README
     assert (paper.decay, paper.ema) == (False, .9999)
     assert paper.drop_whole_batch and paper.label_drop == .1 and paper.flip
     assert budget.channels == paper.channels and budget.steps * 50 == paper.steps

@@ -243,6 +243,20 @@ def off(f, batch_norms, x):
     return torch.cat(seen, 1).mean(1).max().item()
 
 
+def test_four_passes_have_batch_norms_of_their_own_and_two_share_them():
+    split = load_split('digits')
+    batch, net, seen = split.train[torch.arange(0, 64)], SmallNet(1, 10, 8), []
+    for passes in 2, 4:
+        loss, calls = SAULoss(split, hidden=8, dim=4, passes=passes), []
+        loss.prepare(net)
+        handle = net.body.register_forward_hook(lambda module, x, out: calls.append(len(out)))
+        value = loss(net.train(), batch, rng(0))
+        handle.remove()
+        value.backward()
+        seen.append((calls, value.item()))
+    assert seen[0][0] == [64, 64] and seen[1][0] == [32]*4 and seen[0][1] != seen[1][1]
+
+
 def test_clean_norm_estimates_batch_norms_on_what_they_are_asked_about():
     split = load_split('digits')
     settings = replace(classifier_settings(split, 'tiny'), steps=40)

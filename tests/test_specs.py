@@ -11,6 +11,7 @@ from ltnb.data import ImageSet, Split
 from ltnb.diffusion import generator_settings
 from ltnb.experiments import EXPERIMENTS
 from ltnb.between import FILTERS
+from ltnb.published import PAPERS
 from ltnb.rebalancing import METHODS
 from ltnb.sources import load_split
 from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, PRESETS, STORY, TAUS, Draw, Learner, Recipe,
@@ -40,10 +41,10 @@ def test_tiny_takes_a_part_of_many_images_and_the_others_take_all():
 
 def test_guidance_is_the_papers_and_sizes_are_those_of_the_parts(photographs):
     assert run_settings(photographs, 'paper').sampling.guidance == dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)
-    for size in PRESETS:
-        settings = run_settings(photographs, size)
-        assert settings.generator == generator_settings(photographs, size) and settings.preset == size
-        assert settings.classifier == classifier_settings(photographs, size)
+    for preset in PRESETS:
+        settings, size = run_settings(photographs, preset), 'paper' if preset in PAPERS else preset
+        assert settings.preset == preset and settings.classifier == classifier_settings(photographs, size)
+        assert preset in PAPERS or settings.generator == generator_settings(photographs, size)
     assert run_settings(photographs).metrics.features == 'ce'
     assert run_settings(load_split('digits')).metrics.features == 'pixels'
     assert run_settings(photographs, features='inception').metrics.features == 'inception'
@@ -60,7 +61,8 @@ def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys()
     learner, settings = run.of_learner(Learner('sau'))
     assert (settings.network, settings.width, settings.batch_size) == ('ResNet32', 64, 128)
     assert (settings.optimizer, settings.lr, settings.weight_decay) == ('SGD', .01, 5e-3)
-    assert (learner.hidden, learner.dim, settings.steps) == (2048, 128, 200 * 1140 // 128)
+    assert (learner.hidden, learner.dim, learner.exact, learner.passes) == (2048, 128, False, 4)
+    assert (settings.of(1140).steps, settings.warmup, settings.decay_all) == (200 * 1140 // 128, 0, True)
     assert run.classifier.width == 16 and run.sau.classifier.width == 64
     assert run.of_learner(Learner())[1] == run.classifier != run.of_learner(Learner(like_sau=True))[1] == settings
 
@@ -72,7 +74,7 @@ def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys()
     (TrainingSet(Recipe()), dict(recipe=Recipe('ddpm'), filter='diffult', target=2., only_few=True, wrong=.2)),
     (TrainingSet(), dict(full=True)),
     (Learner(), dict(method='la', omega=.3, strategy='drop', temperature=.2, hidden=8, dim=8, unaware=False,
-                     aware=False, prototypes=False, tau=.5, like_sau=True, exact=False, clean_norm=True, rho=.1))],
+                     aware=False, prototypes=False, tau=.5, like_sau=True, exact=False, clean_norm=True, rho=.1, passes=4))],
     ids=['Recipe', 'Draw', 'TrainingSet', 'TrainingSet without a generator', 'Learner'])
 def test_what_differs_has_another_name_and_names_are_files(usual, others):
     changed = [replace(usual, **{k: v}) for k, v in others.items()]
