@@ -189,7 +189,7 @@ def test_what_session_4_expects():
 def test_what_session_5_expects():
     page, of = LEADER[5], {r['compared']: r for r in AFTER['rows']}
     assert 'guided by $w = -0.25$ draws as CBDM does' in page
-    assert all(abs(x) < .03 for m in ('recall', 'class consistency') for x in told(20, rf'\| {m}, DDPM at w = -0.25 less CBDM \| – \| (\S+) \|'))
+    assert all(abs(x) < .03 for m in ('recall', 'class consistency') for x in told(20, rf'\| {m}, DDPM at w = -0.25 less CBDM \| (\S+) \|'))
     assert 're-sampling and CORAL are above it at the right end' in page and 'one draw of the long tail' in page and len(AFTER['draws']) == 1
     at = {name: told(25, rf'\| {name} \| \S+ \| [\d.]+ \| ([\d.]+) \|')[0] for name in ('ddpm', 'resampled', 'coral')}
     assert min(at['resampled'], at['coral']) > at['ddpm'] + .1

@@ -247,6 +247,13 @@ def test_what_is_no_picture_within_the_file_is_never_loaded(results, uri):
 
 # ---- the chart of gains
 
+def test_a_gain_stands_beside_the_tau_that_it_was_measured_at(results):
+    said = {row['classifier']: row['how it learns'] for row in gain_table(FASHION)}
+    assert said['sau+adjusted'] == 'SAU, logits adjusted by 1.25, chosen' and said['la+adjusted'].endswith('adjusted by 0.25, chosen')
+    assert said['sau'] == 'SAU' and FASHION['classifiers']['ce+adjusted']['few']['published'] != FASHION['classifiers']['ce+adjusted']['few']['mean']
+    fixed = {row['classifier']: row['how it learns'] for row in gain_table(results)}     # a study without a choice
+    assert fixed['ce+adjusted'] == results['classifiers']['ce+adjusted']['method'] == 'cross-entropy, logits adjusted by 1'
+
 def test_the_chart_of_gains_says_what_the_table_says():
     ax = axis(draw_gains, FASHION)
     rows = [t.get_text() for t in ax.get_yticklabels()]

@@ -90,6 +90,6 @@ def test_every_guess_has_its_result_folded_below_it(path):
 
 
 def test_no_text_in_a_figure_is_smaller_than_8_points():
-    for path in sorted((ROOT / 'nbs').glob('[0-46-9]*.ipynb')):
+    for path in sorted((ROOT / 'nbs').glob('[0-9]*.ipynb')):
         code = ''.join(''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code')
         assert all(float(n) >= 8 for n in re.findall(r'fontsize=([\d.]+)', code)), path.name

@@ -30,8 +30,8 @@ from ltnb.metrics import class_figures, flat
 from ltnb.marks import load_marks
 from ltnb.policies import POLICIES, policy_of
 from ltnb.runs import notebook_run
-from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, MissedModes, TailBrowser,
-                          TailCompare, TailMap, TailWall, TrainingMonitor, as_svg, stand_in_gallery)
+from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, MissedModes, Page, TailBrowser,
+                          TailCompare, TailMap, TailWall, TrainingMonitor, as_svg, draw_page, stand_in_gallery)
 from ltnb.widgets.base import as_png, named_in
 from ltnb.widgets.map import MOST
 
@@ -1037,3 +1037,15 @@ def test_of_many_samples_only_those_of_the_class_that_is_shown_are_looked_at():
     e.open().sliders[0].value = 1.1
     assert seen == [len(split.train), 500, 10, 60, 10, 40]
     b.close(), e.close()
+
+
+def test_the_texts_of_a_still_are_of_8_points_and_apart():
+    page = Page(torch.zeros(16, 1, 16, 16, dtype=torch.uint8), [f'0.{i:02} ≠ trousers' for i in range(16)], 8, rows=['T-shirt (300 images)', 'boot'],
+                heads=['trousers', 'pullover'] * 4, marks=['keep', ''] * 8)
+    fig, ax = plt.subplots(figsize=(6, 2.6), layout='constrained')
+    texts = draw_page(page, ax).texts
+    assert len(texts) == 16 + 8 + 2 + 8 and min(t.get_fontsize() for t in texts) >= 8
+    fig.canvas.draw()
+    captions = [t.get_window_extent() for t in texts if '≠' in t.get_text()]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(captions, 2))
+    plt.close(fig)

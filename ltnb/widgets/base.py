@@ -53,16 +53,19 @@ def draw_page(page:Page, ax):
         if caption is None: continue
         y, x = int(i // page.columns*(h + below)), (i % page.columns)*(w + gap)
         canvas[:, y:y + h, x:x + w] = image
-        ax.text(x + w/2, y + (h/2 if page.inside else h + .1*w), caption, fontsize=6, ha='center', parse_math=False,
+        ax.text(x + w/2, y + (h/2 if page.inside else h + .1*w), caption, fontsize=8, ha='center', parse_math=False,
                 va='center' if page.inside else 'top')
         if page.colors and page.colors[i]:
             ax.plot([x - .5, x + w - .5], [y + h + .02*w]*2, color=page.colors[i], lw=1.5, solid_capstyle='butt')
         if page.marks and page.marks[i]:
-            ax.text(x + w - 1, y, '✓' if page.marks[i] == 'keep' else '✕', fontsize=7, ha='right', va='top',
+            ax.text(x + w - 1, y, '✓' if page.marks[i] == 'keep' else '✕', fontsize=8, ha='right', va='top',
                     color='white', bbox=dict(fc='#0072B2' if page.marks[i] == 'keep' else '#D55E00', ec='none', pad=.6))
     ax.imshow(canvas.permute(1, 2, 0), interpolation='nearest')
-    for r, text in enumerate(page.rows): ax.text(-gap, r*(h + below) + h/2, text, fontsize=6, ha='right', va='center', parse_math=False)
-    for k, text in enumerate(page.heads): ax.text(k*(w + gap) + w/2, -.1*w, text, fontsize=6, ha='center', va='bottom', parse_math=False)
+    for r, text in enumerate(page.rows):
+        text = '\n'.join(textwrap.fill(line, 18) for line in text.splitlines())
+        ax.text(-gap, r*(h + below) + h/2, text, fontsize=8, ha='right', va='center', parse_math=False)
+    turned = dict(ha='left', rotation=30, rotation_mode='anchor') if max(map(len, page.heads), default=0) > 4 else dict(ha='center')
+    for k, text in enumerate(page.heads): ax.text(k*(w + gap) + w/2, -.1*w, text, fontsize=8, va='bottom', parse_math=False, **turned)
     ax.set_axis_off()
     return ax
 

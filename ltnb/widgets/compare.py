@@ -160,11 +160,11 @@ class TailCompare(Explorer):
         "What is shown now, as a matplotlib figure."
         import matplotlib.pyplot as plt
         page = self.image_page()
-        fig = plt.figure(figsize=(8, 5.2 if page else 3.6), layout='constrained')
-        parts = fig.subfigures(3 if page else 2, height_ratios=[1.5, 1.2, 1.4][:3 if page else 2])
+        fig = plt.figure(figsize=(9, 5.8 if page else 4.2), layout='constrained')
+        parts = fig.subfigures(3 if page else 2, height_ratios=[1.5, 1.6, 1.5][:3 if page else 2])
         self.draw_accuracy(parts[0].subplots())
         for name, ax in zip((self.first, self.second), parts[1].subplots(1, 2)):
             title = f'what {name} takes the rarest classes for'
-            draw_page(self.confusion_page(name), ax).set_title(title, fontsize=8, loc='left', pad=12, parse_math=False)
+            draw_page(self.confusion_page(name), ax).set_title(title, fontsize=8, loc='left', pad=34, parse_math=False)
         if page: draw_page(page, parts[2].subplots()).set_title(page.label, fontsize=8, loc='left', parse_math=False)
         return fig

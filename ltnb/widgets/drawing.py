@@ -256,7 +256,7 @@ class GuidanceExplorer(Explorer):
         rows = -(-self.n // pages[0].columns)
         fig, axes = plt.subplots(1, len(pages), figsize=(8 - len(pages), .4 + .75*rows), layout='constrained', squeeze=False)
         for ax, page, key in zip(axes[0], pages, self.keys):
-            draw_page(page, ax).set_title(self.way(key, False), fontsize=7, loc='left', parse_math=False)
+            draw_page(page, ax).set_title(self.way(key, False), fontsize=8, loc='left', parse_math=False)
         fig.suptitle(self.description(), fontsize=8, x=0, ha='left', parse_math=False)
         return fig
 
@@ -339,7 +339,7 @@ class DenoisingPath(Explorer):
         "The step, large, above all steps, as a matplotlib figure."
         import matplotlib.pyplot as plt
         rows = len(self.rows)
-        fig, axes = plt.subplots(2, figsize=(8, 1.6 + .45*rows), layout='constrained', height_ratios=[1.3, .45*rows])
+        fig, axes = plt.subplots(2, figsize=(10, 1.7 + .55*rows), layout='constrained', height_ratios=[1.4, .55*rows])
         draw_page(self.step_page(), axes[0]).set_title(self.description(), fontsize=8, loc='left', parse_math=False)
         draw_page(self.film_page(), axes[1])
         return fig

@@ -215,7 +215,7 @@ class FilterExplorer(Explorer):
     def figure(self):
         "What the explorer shows now, as a matplotlib figure."
         import matplotlib.pyplot as plt
-        fig, axes = plt.subplots(2, 2, figsize=(9, 5.6), height_ratios=(2, 3), layout='constrained')
+        fig, axes = plt.subplots(2, 2, figsize=(10.5, 6), height_ratios=(2, 3), layout='constrained')
         self.draw_histogram(axes[0][0]), self.draw_counts(axes[0][1])
         for kept, ax in zip((True, False), axes[1]):
             draw_page(self.border_page(kept), ax).set_title(self.description(kept), fontsize=8, loc='left', parse_math=False)

@@ -366,8 +366,8 @@ class TailMap(Explorer):
             ax.scatter([], [], 14, label=f'{s["name"]} ({int(mine.sum()):,})', **face)
         if self.point: ax.scatter(*p.xy[p.place[self.point]].numpy(), 90, facecolors='none', edgecolors='black', zorder=4)
         ax.set(xlim=self.limits[:2], ylim=self.limits[2:], xticks=[], yticks=[], aspect='equal')
-        ax.set_xlabel(p.text, fontsize=7)
-        ax.legend(frameon=False, fontsize=7, loc='lower left', bbox_to_anchor=(0, 1), ncols=4, borderpad=0, handletextpad=.1)
+        ax.set_xlabel(p.text, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc='lower left', bbox_to_anchor=(0, 1), ncols=4, borderpad=0, handletextpad=.1)
     def figure(self):
         "The map and the images of what is selected, as a matplotlib figure."
         import matplotlib.pyplot as plt
@@ -375,5 +375,5 @@ class TailMap(Explorer):
         self.draw_points(axes[0][0])
         if self.selected: draw_page(self.image_page(), axes[0][1])
         axes[0][1].set_axis_off()
-        axes[0][1].set_title(textwrap.fill(self.heading(), 60), fontsize=7, loc='left')
+        axes[0][1].set_title(textwrap.fill(self.heading(), 50), fontsize=8, loc='left')
         return fig

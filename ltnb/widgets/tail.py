@@ -263,7 +263,7 @@ class TailBrowser(Explorer):
         import matplotlib.pyplot as plt
         pages, near, split = [self.sample_page(), self.real_page()], self.neighbours_page(), self.gallery.split
         rows = max(-(-len(p.images) // p.columns) for p in pages)
-        heights = [.62*rows + .3] + ([1.7] if near else [])
+        heights = [.7*rows + .3] + ([2.3] if near else [])
         fig = plt.figure(figsize=(8, sum(heights) + .3), layout='constrained')
         parts = fig.subfigures(len(heights), height_ratios=heights, squeeze=False)[:, 0]
         axes = parts[0].subplots(1, 2, width_ratios=[p.columns for p in pages])
@@ -273,5 +273,5 @@ class TailBrowser(Explorer):
                      f'page {self.page} of {self.pages}', fontsize=9, x=0, ha='left', parse_math=False)
         if near:
             title = textwrap.fill(self.description(), 90)
-            draw_page(near, parts[1].subplots()).set_title(title, fontsize=7, loc='left', parse_math=False)
+            draw_page(near, parts[1].subplots()).set_title(title, fontsize=8, loc='left', parse_math=False)
         return fig
