@@ -31,7 +31,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 def pipeline_code() -> str:
     "`ClassConditionalPipeline` and all that it needs, as a module that imports torch and diffusers only."
     d, c = diffusion, compute
-    parts = [core.InputError, data.to_uint8, c.has_bf16, c.mixed_precision, c.Speed, c.gains_little, c.usual_speed, d.patch_of,
+    parts = [core.InputError, data.to_uint8, c.has_bf16, c.mixed_precision, c.Speed, c.usual_speed, d.patch_of,
              d.predict_noise, d.SamplingStep, d.SamplingHook, d._guided, d._check_guide, d._embeds, d.ClassConditionalPipeline]
     return '\n\n'.join([_IMPORTS, *(inspect.getsource(inspect.unwrap(part)) for part in parts)])
 

@@ -148,7 +148,7 @@ BBN = ClassifierSettings('ResNet32', 16, batch_size=128, optimizer='SGD', lr=.1,
                          epochs=200, drops=(.6, .8), decay_all=True)    # Zhou et al. 2020, and DiffuLT's for CIFAR
 
 def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
-    "The settings of a size, of 'tiny', 'small', 'budget', 'paper', for images like those of `split`."
+    "The settings of a size, of 'tiny', 'small', 'desk', 'budget', 'paper', for images like those of `split`."
     pixels, augment = max(split.image_shape[1:]), 'crop_flip' if split.is_colour else 'affine'
     large = pixels > 28
     if size == 'paper' and pixels > 48:     # as DiffuLT has it
@@ -158,10 +158,10 @@ def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
     small = (ClassifierSettings('ResNet32', 16, 4000, 128, 'SGD', .1, 200, 5e-4, augment) if large
              else ClassifierSettings(augment=augment))
     if size == 'small': return small
-    if size == 'budget': return replace(small, steps=2000, warmup=100) if large else small
+    if size in ('desk', 'budget'): return replace(small, steps=2000, warmup=100) if large else small
     if size == 'tiny': return replace(ClassifierSettings(), width=16, steps=30 if large else 60, warmup=5,
                                          augment=augment)
-    raise InputError(f"unknown preset {size!r}: it is one of 'tiny', 'small', 'budget', 'paper'")
+    raise InputError(f"unknown preset {size!r}: it is one of 'tiny', 'small', 'desk', 'budget', 'paper'")
 
 # %% ../nbs/09_classifiers.ipynb #6218f289
 class ClassifierLoss:

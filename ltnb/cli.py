@@ -58,7 +58,7 @@ def _add_tail(*parsers):
 def _add_run(*parsers):
     for p in parsers:
         p.add_argument('--preset', default='small', metavar='NAME',
-                       help='tiny: minutes on a part of the images, does everything run?; small: two CPU cores, small images; '
+                       help='tiny: minutes on a part of the images, does everything run?; small: two CPU cores, small images; desk: a night of them, photographs; '
                             'budget: a GPU; cbdm, diffult, sau, t2h, coral, cm: as published by that paper, and paper: each method as '
                             'its own has it, days of a GPU (default: small)')
         p.add_argument('--draws', type=_draws, default=['ldam'], metavar='ldam,1,2',

@@ -8,7 +8,7 @@ __all__ = ['CBDM_CODE', 'SAMPLERS', 'noise_schedule', 'GeneratorSettings', 'gene
            'ClassConditionalPipeline', 'with_sampler', 'sample', 'samples_about', 'draw_samples']
 
 # %% ../nbs/07_diffusion.ipynb #0eb36918
-import inspect, time
+import inspect, math, time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -57,8 +57,9 @@ class GeneratorSettings:
 CBDM_CODE = GeneratorSettings((128, 256, 256, 256), 2, (1,), .1, 300_000, 48, 2e-4, 5000, False, .9999, .1, True, flip=True)
 
 def generator_settings(split:Split, size:str='small') -> GeneratorSettings:
-    "The settings of a size, of 'tiny', 'small', 'budget', 'paper', for images like `split`'s. `paper`: CBDM's code."
-    patch = 2 if size in ('tiny', 'small') and all(s % 4 == 0 and s >= 32 for s in split.image_shape[1:]) else 1
+    "The settings of a size, of 'tiny', 'small', 'desk', 'budget', 'paper', for images like `split`'s. `paper`: CBDM's code."
+    least = dict(tiny=32, small=32, desk=28).get(size, math.inf)
+    patch = 2 if all(s % 4 == 0 and s >= least for s in split.image_shape[1:]) else 1
     sides = [s // patch for s in split.image_shape[1:]]
     levels = next(n for n in (4, 3, 2, 1) if all(s % 2**(n-1) == 0 and s // 2**(n-1) >= 4 for s in sides))
     flip = split.is_colour
@@ -70,9 +71,10 @@ def generator_settings(split:Split, size:str='small') -> GeneratorSettings:
     if size == 'small' and max(split.image_shape[1:]) <= 16:
         return replace(small, channels=(16, 32, 64, 64)[:levels], batch_size=32, steps=1800, warmup=120)
     if size == 'small': return replace(small, steps=4000)
+    if size == 'desk': return replace(small, steps=8000, warmup=200, ema=.999)
     if size == 'tiny':
         return replace(small, channels=(32, 32, 32, 32)[:levels], steps=40, batch_size=32, warmup=10, ema=.9)
-    raise InputError(f"unknown preset {size!r}: it is one of 'tiny', 'small', 'budget', 'paper'")
+    raise InputError(f"unknown preset {size!r}: it is one of 'tiny', 'small', 'desk', 'budget', 'paper'")
 
 # %% ../nbs/07_diffusion.ipynb #19a71fda
 def unet(split:Split, settings:GeneratorSettings) -> UNet2DModel: # takes (x_t, t, class_labels)

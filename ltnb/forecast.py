@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from .classifiers import build
-from .compute import default_device, gains_little, on_main, team, usual_speed
+from .compute import default_device, on_main, team, usual_speed, usual_workers
 from .data import first_of
 from .diffusion import ClassConditionalPipeline, count_parameters, noise_schedule, sample, unet, with_sampler
 from .generators import train_generator
@@ -30,13 +30,12 @@ def _memory(device): # in bytes, the most that was held so far; None where that 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == 'Darwin' else 1024)
 
 @contextmanager
-def _as_workers_run(settings, pixels):
+def _as_workers_run():
     "Within this block networks run as in `in_parallel`, without progress bars; gives how many run side by side."
     threads, bars = torch.get_num_threads(), os.environ.get('LTNB_PROGRESS')
-    small = default_device().type == 'cpu' and gains_little(settings.channels[0], pixels)
-    torch.set_num_threads(1 if small else threads)
+    torch.set_num_threads(1 if (workers := usual_workers()) > 1 else threads)
     os.environ['LTNB_PROGRESS'] = '0'
-    try: yield threads if small else 1
+    try: yield workers
     finally:
         torch.set_num_threads(threads)
         os.environ.pop('LTNB_PROGRESS')
@@ -136,8 +135,7 @@ def forecast(run:Run,
              wanted        # parts
             ) -> dict:     # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'; whether seconds are 'extrapolated'
     "What `make` will take here, from a few steps; samples drawn anew for those that a filter drops not counted."
-    settings = run.settings.generator
-    with _as_workers_run(settings, max(run.split.image_shape[1:]) // settings.patch) as workers:
+    with _as_workers_run() as workers:
         made = on_main(_forecast, run, list(wanted))
     share = workers * team().num_processes
     return dict(made, seconds={k: v / share for k, v in made['seconds'].items()})

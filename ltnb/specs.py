@@ -261,7 +261,7 @@ TAUS = (0., .25, .5, .75, 1., 1.25, 1.5, 2.)    # of logit adjustment, to choose
 
 # %% ../nbs/45_specs.ipynb #7aa73e65
 # what is written down here is the usual; what is chosen is chosen by `ltnb.study` and `ltnb.experiments`
-PRESETS = ('tiny', 'small', 'budget', *PAPERS)
+PRESETS = ('tiny', 'small', 'desk', 'budget', *PAPERS)
 
 @dataclass(frozen=True)
 class Sampling:
@@ -348,14 +348,15 @@ def run_settings(split:Split,
         raise InputError(f'unknown features {features!r}: they are pixels, ce, inception or timm:NAME')
     split, size = capped(split, preset), 'paper' if preset in PAPERS else preset
     C, most, classifier, plain = split.num_classes, max(split.counts), classifier_settings(split, size), dict(ddpm=0., cbdm=0.)
-    target = 300 if most > 300 and max(split.image_shape[1:]) > 48 else None    # DiffuLT's for ImageNet-LT
+    bound = 300 if max(split.image_shape[1:]) > 48 else 1000 if preset == 'desk' else math.inf   # 300: DiffuLT's for ImageNet-LT
+    target = bound if most > bound else None
     largest = target or most
     guided = dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)     # as published; DDPM's where that is not known
     sampling = dict(tiny=Sampling(max(6, min(20, 400 // C)), 10 if C <= 200 else 4, plain),
-                    small=Sampling(max(largest, min(2*largest, 300)), 20, plain),
+                    small=Sampling(max(largest, min(2*largest, 300)), 20, plain), desk=Sampling(largest, 20, plain),
                     budget=Sampling(largest, 20, guided), paper=Sampling(largest, 50, guided))
     settings = RunSettings(preset, generator_settings(split, size), classifier, SAUSettings(classifier), sampling[size],
-                           Measuring(features='ce' if split.is_colour else 'pixels'), dict(tiny=0, budget=0).get(preset, 3), target)
+                           Measuring(features='ce' if split.is_colour else 'pixels'), dict(tiny=0, desk=1, budget=0).get(preset, 3), target)
     if preset in PAPERS: settings = as_published(settings, split)
     if features: settings = replace(settings, metrics=replace(settings.metrics, features=features))
     if network:

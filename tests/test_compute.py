@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ltnb.compute import (Speed, alone, default_device, gains_little, gather, has_bf16, in_parallel, is_main, kept_on,
+from ltnb.compute import (Speed, alone, default_device, gather, has_bf16, in_parallel, is_main, kept_on,
                           machine, mixed_precision, on_main, team, usual_speed, versions)
 from ltnb.core import TrainingError
 
@@ -37,7 +37,7 @@ def test_one_process_is_a_team_of_its_own():
 
 def test_small_networks_on_a_cpu_are_run_plainly_and_everything_else_fast():
     cpu, cuda = torch.device('cpu'), torch.device('cuda')
-    assert gains_little(32, 8) and not gains_little(128, 32)
+    assert usual_speed(cpu, 32, 15) == Speed() and usual_speed(cpu, 32, 16) == Speed(bf16=has_bf16(cpu))
     assert usual_speed(cpu, 32, 8, 50_000) == Speed() and usual_speed(cpu, 128, 32) == Speed(bf16=has_bf16(cpu))
     for steps in 6000, 20_000:
         assert usual_speed(cuda, 32, 8, steps) == Speed(has_bf16(cuda), channels_last=True, compile=steps >= 20_000)
