@@ -65,6 +65,6 @@ def chosen_table(recorded:dict) -> Table: # what `ltnb experiment chosen` left
     def row(family, r):
         d, way = paired_difference(values(r), values(base), draws), _way(r['recipe']) if r['recipe'] else ''
         return {'loss': family[0], 'trained on': family[1], 'tried': r['tried'], 'samples': way, 'filter': r['filter'] if r['recipe'] else '',
-                'filled to': f"{r['target']:.0%}" if r['recipe'] else '', 'weight': r['omega'] if r['recipe'] else None, 'tau': r['few']['chosen']['tau'], 'validation': r['validation']['mean'],
+                'filled up': ('all', 'few')[r['only_few']] if r['recipe'] else '', 'weight': r['omega'] if r['recipe'] else None, 'tau': r['few']['chosen']['tau'], 'validation': r['validation']['mean'],
                 'few': r['few']['mean'], 'all': r['accuracy']['mean'], 'few above ' + base['method']: with_interval(d)}
     return Table(row(family, r) for family, r in rows.items())

@@ -321,7 +321,7 @@ class Run:
             log_accuracy(self.log, self.classifier_file(what, plain, generator_seed, seed), self.split, found['published'][0][0])
             return {k: _replaced(v, math.isnan, None) for k, v in found.items()}
         row = self.kept_row(self.classifier_file(what, of, generator_seed, seed).stem,
-                             dict(recorded(what), **recorded(of), seeds=[generator_seed, seed],
+                             dict(recorded(what), **recorded(of), taus=TAUS, seeds=[generator_seed, seed],
                                   classifier=fingerprint(net.state_dict()), data=data.sha256,
                                   left_out=self.split.left_out.sha256), made)
         row = {k: _replaced(v, lambda x: x is None, math.nan) for k, v in row.items()}

@@ -257,7 +257,7 @@ CLASSIFIERS |= {f'{row}+adjusted': (what, replace(learner, tau=1.)) for row, (wh
 # the rows that carry the story
 STORY = ('ce', 'la', 'ce+adjusted', 'la+adjusted', 'ce+ddpm', 'ce+ddpm+adjusted', 'ce+cbdm', 'ce+cbdm+adjusted', 'ce+cbdm+filter',
          'ce+cbdm+filter+adjusted', 'sau', 'sau+adjusted', 'oracle')
-TAUS = (0., .25, .5, .75, 1., 1.25, 1.5, 2.)    # of logit adjustment, to choose from
+TAUS = (0., .25, .5, .75, 1., 1.25, 1.5, 2., 2.5, 3.)   # of logit adjustment, to choose from
 
 # %% ../nbs/45_specs.ipynb #7aa73e65
 # what is written down here is the usual; what is chosen is chosen by `ltnb.study` and `ltnb.experiments`

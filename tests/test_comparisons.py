@@ -27,7 +27,7 @@ def test_methods_are_compared_with_the_best_way_of_the_plain_one():
 def test_each_family_is_chosen_by_left_out_images_and_by_nothing_else():
     def row(method, recipe, filter, omega, validation, few, full=False):
         chosen = lambda mean: dict(mean=mean, chosen=dict(tau=.5))
-        return dict(method=method, recipe=recipe, filter=filter, target=1., omega=omega, full=full, validation=dict(mean=validation), accuracy=chosen(70.),
+        return dict(method=method, recipe=recipe, filter=filter, only_few=False, omega=omega, full=full, validation=dict(mean=validation), accuracy=chosen(70.),
                     few=chosen(sum(map(sum, few[0])) / 4), few_runs=few)
     cbdm = dict(method='cbdm', guidance=.5, strength=1., tau=1., policy=None)
     recorded = dict(draws=['ldam', 1], rows=[
@@ -38,4 +38,4 @@ def test_each_family_is_chosen_by_left_out_images_and_by_nothing_else():
     assert (best['ce', 'CBDM']['filter'], best['ce', 'CBDM']['tried']) == ('neighbours', 2)      # not what does best on test images
     ce, la, filled = chosen_table(recorded)
     assert la['few above la'].startswith('+0.0') and filled['few above la'].startswith('+4.0 (') and ce['few above la'].startswith('-7.5')
-    assert (filled['samples'], filled['filled to'], filled['weight'], filled['tau']) == ('w = 0.5', '100%', .3, .5)
+    assert (filled['samples'], filled['filled up'], filled['weight'], filled['tau']) == ('w = 0.5', 'all', .3, .5)
