@@ -13,7 +13,7 @@ PARTS  := after chosen samples filters adjusted collapse cbdm classifiers sau no
 KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
 OTHERS := $(filter-out $(notdir $(wildcard nbs/[1-4]0_*.ipynb)),$(notdir $(wildcard nbs/*.ipynb)))
 
-.PHONY: help run test lab export readme outputs record record-study $(PARTS:%=record-%) slides bench faults gpu docs dist extras clean
+.PHONY: help run test lab export readme outputs record record-study record-desk $(PARTS:%=record-%) slides bench faults gpu docs dist extras clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make export   after an edit in nbs/: clean the notebooks, write the package and README.md'
 	@echo 'make outputs  execute all notebooks, to commit what they show'
 	@echo 'make record   what is behind the figures with spread: three draws of the long tail (hours; by parts: make record-study, record-filters …)'
+	@echo 'make record-desk ROOT=… CIFAR-10-LT on two cores, in a night (make record-desk DESK=fashion_mnist: Fashion-MNIST at its full size)'
 	@echo 'make bench    what is fast, by how much, and against what, on this machine (under ten minutes on two cores)'
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
 	@echo 'make faults   processes killed at random moments, 40 times each of five commands; goes on where it was (an hour); the table is tests/faults/kills.md'
@@ -75,6 +76,14 @@ record-study: $(STAMP)
 $(PARTS:%=record-%): record-%: $(STAMP)
 	@$(BIN)/ltnb experiment $* --data $(DATA) --draws $(DRAWS) --out runs/experiments-$(DATA)
 	@mkdir -p nbs/recorded/$(DATA) && cp runs/experiments-$(DATA)/experiments/$*.json nbs/recorded/$(DATA)/
+
+# A night of two cores on photographs at their full size: CIFAR-10-LT, or DESK=fashion_mnist; ROOT is where torchvision has it
+DESK := cifar10
+record-desk: $(STAMP)
+	@$(BIN)/ltnb study --data $(DESK):$(ROOT) --imbalance-factor 100 --preset desk --generators ddpm,ddpm+w=-0.25,cbdm,t2h,coral \
+	    --rows ce,la,ce+adjusted,la+adjusted,ce+ddpm,ce+cbdm,ce+cbdm+adjusted,ce+cbdm+diffult,ce+cbdm+filter,ce+cbdm+filter+adjusted,sau,sau+adjusted,oracle \
+	    --generator-seeds 0,1 --seeds 0,1 --out runs/record-$(DESK)
+	@$(KEEP) runs/record-$(DESK)/results.json nbs/recorded/$(DESK)-lt.json
 
 # Opened without a network: reveal.js and MathJax come from two packages, once, and lie in runs/slides/static
 slides: $(STAMP)
