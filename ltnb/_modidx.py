@@ -161,6 +161,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'ltnb.collapse.show_nearest': ('collapse.html#show_nearest', 'ltnb/collapse.py'),
                                'ltnb.collapse.show_tail': ('collapse.html#show_tail', 'ltnb/collapse.py')},
             'ltnb.comparisons': { 'ltnb.comparisons._way': ('comparisons.html#_way', 'ltnb/comparisons.py'),
+                                  'ltnb.comparisons._where': ('comparisons.html#_where', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.above': ('comparisons.html#above', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.chosen_rows': ('comparisons.html#chosen_rows', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.chosen_table': ('comparisons.html#chosen_table', 'ltnb/comparisons.py'),

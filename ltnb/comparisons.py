@@ -30,6 +30,8 @@ def recall_at(ways:list,  # of one generator, as a row of `ltnb experiment after
     for (a, r), (b, s) in zip(points, points[1:]):
         if a <= x <= b: return r + (s - r) * (x - a) / (b - a)
 
+def _where(r): return 'as many to each' if r.get('added') else 'few filled up' if r['only_few'] else 'all filled up'
+
 def _way(r): # how a chosen recipe is drawn from and trained, in words
     told = dict(guidance='w = {:g}', strength='strength {:g}', tau='tau {:g}', policy='{}')
     r = dict(r, guidance=r['guidance'] or 0.)
@@ -65,6 +67,6 @@ def chosen_table(recorded:dict) -> Table: # what `ltnb experiment chosen` left
     def row(family, r):
         d, way = paired_difference(values(r), values(base), draws), _way(r['recipe']) if r['recipe'] else ''
         return {'loss': family[0], 'trained on': family[1], 'tried': r['tried'], 'samples': way, 'filter': r['filter'] if r['recipe'] else '',
-                'filled up': ('all', 'few')[r['only_few']] if r['recipe'] else '', 'weight': r['omega'] if r['recipe'] else None, 'tau': r['few']['chosen']['tau'], 'validation': r['validation']['mean'],
+                'generated': _where(r) if r['recipe'] else '', 'weight': r['omega'] if r['recipe'] else None, 'tau': r['few']['chosen']['tau'], 'validation': r['validation']['mean'],
                 'few': r['few']['mean'], 'all': r['accuracy']['mean'], 'few above ' + base['method']: with_interval(d)}
     return Table(row(family, r) for family, r in rows.items())

@@ -59,7 +59,8 @@ def _ladder(usual):     # which step of DiffuLT pays?
             | {TrainingSet(Recipe(m, aid=.01, aid_bound=10.)): [Learner()] for m in ('ddpm', 'cbdm')})
 
 def _filters(usual):    # which filter pays?
-    return WITHOUT | {TrainingSet(Recipe(), f): [Learner()] for f in FILTERS}
+    added = {TrainingSet(Recipe(), f, added=True): [Learner()] for f in ('none', 'neighbours')}
+    return WITHOUT | {TrainingSet(Recipe(), f): [Learner()] for f in FILTERS} | added
 
 def _amounts(usual):    # how many generated images, at what weight, and from a generator that saw how much of the head?
     return (WITHOUT | {TrainingSet(Recipe(), 'neighbours'): [Learner(omega=w) for w in (0., .1, .3, .5, .7, 1.)]}
@@ -108,7 +109,7 @@ def _chosen(usual):     # does a generator pay where every row may choose its se
     by = lambda *ways: [Learner(m, w, tau=1.) for m, w in ways]
     recipes = Recipe('ddpm'), Recipe('ddpm', guidance=.5), Recipe(), Recipe(tau=.25, guidance=.5)
     filled = [s for r in recipes for s in (*(TrainingSet(r, f) for f in ('none', 'neighbours', 'balanced_neighbours')),
-                                           TrainingSet(r, 'neighbours', only_few=True))]
+                                           TrainingSet(r, 'neighbours', only_few=True), TrainingSet(r, 'neighbours', added=True))]
     return ({REAL: by(*((m, 1.) for m in METHODS)), ALL_REAL: by(('ce', 1.))}
             | {what: by(*((m, w) for m in ('ce', 'la') for w in (.1, .3, 1.)), ('sau', 1.)) for what in filled})
 

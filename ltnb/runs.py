@@ -251,11 +251,11 @@ class Run:
         return torch.tensor([self.split.class_names.index(n) for n in self.split_of(recipe).class_names])
 
     def target(self, what:TrainingSet) -> list:
-        "N_t: images of each class that a training set is filled up to."
+        "N_t: images of each class that a training set is filled up to; what there is and N_t more, where they are added."
         n = round(what.target * (self.settings.target or max(self.split.counts)))
         filled = set(self._classes_of(what.recipe).tolist())
         if what.only_few: filled &= set(self.split.groups['few'])
-        return [n if c in filled else 0 for c in range(self.split.num_classes)]
+        return [n + what.added * count if c in filled else 0 for c, count in enumerate(self.split.counts)]
 
     @part(lambda run, what, seed: [(Run.samples, what.recipe, seed), *run.judges()], together=True)
     def filled(self, what:TrainingSet, seed:int=0):

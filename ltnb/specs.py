@@ -113,13 +113,14 @@ class TrainingSet:
     only_few: bool = False           # fill up classes with fewer than 20 images, and leave the others
     wrong: float = 0.                # share of the generated images that are given the label of another class
     full: bool = False               # all real images of the balanced set instead: the oracle
+    added: bool = later(False)       # N_t generated images are added to every class alike, whatever it has; else it is filled up to N_t
 
     @property
     def title(self) -> str:
         "In words."
         if not self.recipe: return 'all real images of the balanced set' if self.full else 'real'
         kept = dict(none='{}', diffult='{} less OOD').get(self.filter, 'filtered {}')
-        return 'real + ' + kept.format(self.recipe.title)
+        return 'real + ' + 'as many of every class: '*self.added + kept.format(self.recipe.title)
 
     @property
     def name(self) -> str:
@@ -127,7 +128,7 @@ class TrainingSet:
         if not self.recipe: return 'full' if self.full else 'real'
         target = [f'N{self.target:g}'] if self.target != 1 else []
         wrong = [f'{self.wrong:.0%} wrong'] if self.wrong else []
-        return ' '.join([self.recipe.name, self.filter, *target, *['few']*self.only_few, *wrong])
+        return ' '.join([self.recipe.name, self.filter, *target, *['few']*self.only_few, *['added']*self.added, *wrong])
 
 # %% ../nbs/45_specs.ipynb #3329f0dd
 @dataclass(frozen=True)

@@ -38,4 +38,4 @@ def test_each_family_is_chosen_by_left_out_images_and_by_nothing_else():
     assert (best['ce', 'CBDM']['filter'], best['ce', 'CBDM']['tried']) == ('neighbours', 2)      # not what does best on test images
     ce, la, filled = chosen_table(recorded)
     assert la['few above la'].startswith('+0.0') and filled['few above la'].startswith('+4.0 (') and ce['few above la'].startswith('-7.5')
-    assert (filled['samples'], filled['filled up'], filled['weight'], filled['tau']) == ('w = 0.5', 'all', .3, .5)
+    assert (filled['samples'], filled['generated'], filled['weight'], filled['tau']) == ('w = 0.5', 'all filled up', .3, .5)

@@ -175,6 +175,14 @@ def test_only_few_fills_up_the_rarest_classes(run):
     assert run.target(TrainingSet(Recipe())) == [24, 24, 24]
     assert run.target(TrainingSet(Recipe(), target=2.)) == [48] * 3
     assert run.target(TrainingSet(Recipe(), only_few=True)) == [0, 24, 24]
+    assert run.target(TrainingSet(Recipe(), added=True)) == [24 + n for n in run.split.counts]
+
+
+def test_as_many_generated_images_may_be_added_to_every_class(run, tmp_path):
+    other = Run(run.split, shutil.copytree(run.out, tmp_path / 'copy'), run.settings, run.seed)
+    data = other.training_set(TrainingSet(Recipe(), added=True), 0)
+    assert torch.bincount(data.labels[data.synthetic]).tolist() == [run.settings.sampling.per_class]*3    # all that there are; tiny draws no more
+    assert data[~data.synthetic].counts(3) == run.split.counts
 
 
 def test_a_generator_may_see_less_of_the_head_or_another_tail():

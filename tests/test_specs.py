@@ -71,7 +71,7 @@ def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys()
     (Recipe(), dict(method='ddpm', tau=2., prior='uniform', imbalance_factor=5., length=2., fine_tuned=True, aid=.1,
                     aid_bound=10., head=.5, shift=.5, strength=.5, batch_imbalance=1., guidance=.5, policy='interval:hi=3')),
     (Draw(), dict(sampler='ddim', sampling_steps=10, guidance=.5, policy='cads')),
-    (TrainingSet(Recipe()), dict(recipe=Recipe('ddpm'), filter='diffult', target=2., only_few=True, wrong=.2)),
+    (TrainingSet(Recipe()), dict(recipe=Recipe('ddpm'), filter='diffult', target=2., only_few=True, wrong=.2, added=True)),
     (TrainingSet(), dict(full=True)),
     (Learner(), dict(method='la', omega=.3, strategy='drop', temperature=.2, hidden=8, dim=8, unaware=False,
                      aware=False, prototypes=False, tau=.5, like_sau=True, exact=False, clean_norm=True, rho=.1, passes=4))],
