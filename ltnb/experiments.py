@@ -108,10 +108,9 @@ def _noise(usual):      # how much do wrong labels of generated images harm?
 def _chosen(usual):     # does a generator pay where every row may choose its settings?
     by = lambda *ways: [Learner(m, w, tau=1.) for m, w in ways]
     recipes = Recipe('ddpm'), Recipe('ddpm', guidance=.5), Recipe(), Recipe(tau=.25, guidance=.5)
-    filled = [s for r in recipes for s in (*(TrainingSet(r, f) for f in ('none', 'neighbours', 'balanced_neighbours')),
-                                           TrainingSet(r, 'neighbours', only_few=True), TrainingSet(r, 'neighbours', added=True))]
+    filled = [TrainingSet(r, f) for r in recipes for f in ('none', 'neighbours', 'balanced_neighbours')]
     return ({REAL: by(*((m, 1.) for m in METHODS)), ALL_REAL: by(('ce', 1.))}
-            | {what: by(*((m, w) for m in ('ce', 'la') for w in (.1, .3, 1.)), ('sau', 1.)) for what in filled})
+            | {what: by(*((m, w) for m in ('ce', 'la') for w in (.3, 1.)), ('sau', 1.)) for what in filled})
 
 # %% ../nbs/70_experiments.ipynb #5c0d0261
 # name -> f(usual way to draw) -> {Recipe: [Draw]}, or {TrainingSet: [Learner]}
