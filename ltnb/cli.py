@@ -59,7 +59,7 @@ def _add_run(*parsers):
     for p in parsers:
         p.add_argument('--preset', default='small', metavar='NAME',
                        help='tiny: minutes on a part of the images, does everything run?; small: two CPU cores, small images; desk: a night of them, photographs; '
-                            'budget: a GPU; cbdm, diffult, sau, t2h, coral, cm: as published by that paper, and paper: each method as '
+                            'budget: a GPU; cbdm, diffult, sau, t2h, coral, ccua, cm: as published by that paper, and paper: each method as '
                             'its own has it, days of a GPU (default: small)')
         p.add_argument('--draws', type=_draws, default=['ldam'], metavar='ldam,1,2',
                        help="which images the long tail keeps: the literature's draw or seeds; several are the outer "
@@ -177,8 +177,8 @@ def _study(a):
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
     say(repr(split))
     if a.predict:
-        for line in cap_said(split, a.preset) + deviations(a.preset, split): say(line)
         run = Run(split, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
+        for line in cap_said(split, a.preset) + deviations(run.settings, run.split): say(line)
         wanted = study_parts(run, a.seeds, a.generator_seeds, rows, a.generators)
         return say(forecast_text(forecast(run, wanted.values()), len(splits)))
     results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,

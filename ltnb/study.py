@@ -26,7 +26,7 @@ from .forecast import forecast, forecast_text
 from .making import make
 from .marks import is_of, load_marks
 from .metrics import feature_space, missed
-from .report import FEATURES, report
+from .report import FEATURES, LADDER, report
 from .published import deviations
 from .rows import floor_figures, tested_figures
 from .runs import Run, by_name, draws_of, filled_part, name_of, part
@@ -40,23 +40,24 @@ from .tracking import logbook
 # %% ../nbs/73_study.ipynb #f57a59d6
 def study_rows(run:Run, rows='all') -> list: # rows: 'story', 'all', or names
     "The names of `CLASSIFIERS` that are wanted and make sense for this data and size."
-    wanted = dict(story=STORY, all=CLASSIFIERS).get(rows, rows) if isinstance(rows, str) else rows
+    story = (*STORY, *LADDER) if run.settings.preset in ('diffult', 'paper') else STORY
+    wanted = dict(story=story, all=CLASSIFIERS).get(rows, rows) if isinstance(rows, str) else rows
     for row in wanted: by_name(row, CLASSIFIERS)
     own = run.settings.sau.classifier != run.settings.classifier
     return [row for row, (what, learner) in CLASSIFIERS.items() if row in wanted
             and (run.split.full is not None or not what.full) and (own or not learner.like_sau)]
 
-def study_generators(rows, generators=None) -> list: # generators: names; those that `rows` are trained with if None
+def study_generators(rows, generators=None, preset=None) -> list: # generators: names; if None those of `rows` and the preset's own
     "The names of generators that are wanted, as `recipe_of` takes them."
     for name in generators or (): recipe_of(name)
     used = [CLASSIFIERS[row][0].recipe for row in rows]
-    return list(dict.fromkeys(generators)) if generators else [name for name, r in GENERATORS.items() if r in used]
+    return list(dict.fromkeys(generators)) if generators else [n for n, r in GENERATORS.items() if r in used or n == preset]
 
 # %% ../nbs/73_study.ipynb #ea320500
 def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) -> dict: # what it is -> part
     "All parts whose results a study shows, of one draw."
     rows = study_rows(run, rows)
-    recipes = {name: recipe_of(name) for name in study_generators(rows, generators)}
+    recipes = {name: recipe_of(name) for name in study_generators(rows, generators, run.settings.preset)}
     parts = {('figures', name, g): (Run.figures, recipe, g) for name, recipe in recipes.items() for g in generator_seeds}
     parts['floor',] = floor_figures,
     for row in rows:
@@ -96,7 +97,8 @@ def kept_run(out:str|Path) -> Run:
     identity, source = study_of(out)
     split, s = load_split(**source), identity['settings']
     if capped(split, s['preset']).sha256 != identity['data']: raise InputError(f'{source["data"]} has other images now than when {out} was made')
-    own = s['classifier']['network'] if s['classifier']['network'] != run_settings(split, s['preset']).classifier.network else None
+    usual, asked = run_settings(split, s['preset']), s['classifier']['network']
+    own = None if (asked, s['sau']['classifier']['network']) == (usual.classifier.network, usual.sau.classifier.network) else asked
     run = Run(split, out, run_settings(split, s['preset'], s['metrics']['features'], own), identity['judge'], identity['marks'])
     if _identity(run) != identity: raise InputError(f'{out} was made by another version of ltnb, or with settings of its own')
     return run
@@ -178,13 +180,13 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
     splits, seeds, generator_seeds = splits if isinstance(splits, list) else [splits], list(seeds), list(generator_seeds)
     runs = draws_of(splits, out, run_settings(splits[0], preset, features, network), seeds[0], marks and load_marks(marks), logbook(log, out))
     rows, parts = study_rows(runs[0], rows), study_parts(runs[0], seeds, generator_seeds, rows, generators)
-    generators = study_generators(rows, generators)
+    generators = study_generators(rows, generators, preset)
     shown = _shown(runs, seeds, generator_seeds, rows, generators)
     with run_folder(out, _identity(runs[0]), fresh, source_of(splits[0])) as out:
         if results := _finished(out, shown, say): return results
         if (space := runs[0].settings.metrics.features) != 'ce': feature_space(space)    # what is missing is said now, not after the training
         for line in cap_said(splits[0], preset): say(line)
-        if other := deviations(preset, splits[0]): say(f'{preset}: {len(other)} settings are otherwise than published; the report lists them')
+        if other := deviations(runs[0].settings, runs[0].split): say(f'{preset}: {len(other)} settings are otherwise than published, or not known; the report lists them')
         if preset != 'tiny':
             ahead = forecast(runs[0], parts.values())
             say(forecast_text(ahead, len(runs)))
@@ -244,7 +246,7 @@ def _results(runs, made, seeds, generator_seeds, rows, generators, lives): # mad
         machine=machine(), computed=lives.ways, seconds={k: round(v, 2) for k, v in lives.seconds.items()},
         generators={name: generator_figures([m['figures', name, g] for m in made for g in generator_seeds])
                     | _training(runs, name, generator_seeds) for name in generators},
-        floor=_floor(made[0]['floor',]), deviations=deviations(run.settings.preset, split),
+        floor=_floor(made[0]['floor',]), deviations=deviations(run.settings, split),
         filters={f'{name}+{key}': dict(generator=name, **made[0]['filter', name, key])     # of the first draw
                  for name in generators for key in FILTERS_SHOWN},
         classifiers={row: _classifier(run, row, of) for row, of in tested.items()},

@@ -8,10 +8,12 @@ from ltnb.classifiers import ClassifierSettings, build, train_classifier
 from ltnb.core import recorded
 from ltnb.data import ImageSet, Split
 from ltnb.diffusion import count_parameters, unet
-from ltnb.published import PAPERS, SAME, deviations, published_table
+from ltnb.published import PAPERS, SAME, WHO, Published, deviations, published_table
 from ltnb.runs import Run
 from ltnb.sources import load_split
-from ltnb.specs import PRESETS, Learner, Recipe, run_settings
+from ltnb.report import LADDER
+from ltnb.specs import GENERATORS, PRESETS, Learner, Recipe, run_settings
+from ltnb.study import kept_run, run_study, study_generators, study_rows
 
 
 def photographs(size, counts, of=2):
@@ -57,14 +59,57 @@ def test_figures_of_the_papers_themselves():
 
 
 def test_what_is_otherwise_is_said_and_what_nobody_says_too():
-    lines = deviations('sau', CIFAR100)
-    assert any('GLIDE' in line for line in lines) and any('of the last epoch (of the epoch that is best on test images in the release)' in line for line in lines)
-    assert all(sum(line.startswith(f'{r.what}: ') for line in lines) == (r.here != SAME and r.images in ('', 'CIFAR')) for r in PAPERS['sau'])
-    assert any('nobody says' in line for line in deviations('diffult', CIFAR100)) and '8 pixels' in deviations('cbdm', load_split('digits'))[0]
-    assert deviations('small', CIFAR100) == [] and set(PAPERS) < set(PRESETS)
+    said = lambda preset, split, **asked: deviations(run_settings(split, preset, **asked), split)
+    lines = said('sau', CIFAR100)
+    assert any('GLIDE' in line for line in lines)
+    assert 'accuracy of SAU: of the epoch that is best on test images (release); here of the last epoch' in lines
+    assert all(sum(line.startswith(f'{r.what}: ') for line in lines) == (r.here != SAME) for r in PAPERS['sau'] if r.images in ('', 'CIFAR'))
+    assert 'sampling.steps: not known; here 1,000' in said('diffult', CIFAR100) and '1×8×8' in said('cbdm', load_split('digits'))[0]
+    assert any('GLIDE' in line for line in said('paper', CIFAR100)) and said('small', CIFAR100) == [] and set(PAPERS) < set(PRESETS)
     for preset, rows in PAPERS.items():
         assert len(published_table(preset)) == len(rows)
-        assert {r.by for r in rows} <= {'paper', 'release', 're-run', 'nobody'} and all((r.value is None) == (r.by == 'nobody') for r in rows)
+        assert {r.by for r in rows} <= set(WHO) and all((r.value is None) == (r.by == 'nobody') for r in rows)
+
+
+def test_what_is_asked_for_otherwise_is_among_what_is_otherwise():
+    usual, asked = (deviations(run_settings(CIFAR100, 'diffult', **k), CIFAR100) for k in ({}, dict(features='pixels', network='ResNet50')))
+    assert set(asked) - set(usual) == {'metrics.features: inception (inferred); here pixels', 'classifier.network: ResNet32 (paper); here ResNet50'}
+
+
+def test_a_papers_preset_shows_that_papers_method():
+    rows = {preset: study_rows(Run(load_split('digits'), 'none', preset), 'story') for preset in PRESETS}
+    assert all((set(LADDER) <= set(rows[preset])) == (preset in ('diffult', 'paper')) for preset in PRESETS)
+    assert all(preset in study_generators(rows[preset], preset=preset) for preset in PAPERS if preset in GENERATORS)
+    assert 'cbdm+aid' in study_generators(rows['diffult'], preset='diffult') and study_generators(['ce'], ['ddpm'], 't2h') == ['ddpm']
+
+
+def test_large_photographs_have_settings_of_their_own():
+    large = photographs(64, [1280, 5])
+    assert run_settings(large, 'sau').target == 1280 and run_settings(large, 'diffult').target == 300
+    assert run_settings(large, 'diffult').generator.steps == run_settings(large, 'paper').methods['aid']['steps'] == 1_980_000
+    lines = [line for line in deviations(run_settings(large, 'sau'), large) if 'network' in line or 'lr' in line]
+    assert not lines    # the row for CIFAR does not hold there
+
+
+TINY = {'generator.channels': (32, 32), 'generator.layers': 1, 'generator.steps': 8, 'generator.batch_size': 16, 'generator.warmup': 2,
+        **{f'{c}.{k}': v for c in ('classifier', 'sau.classifier') for k, v in dict(network='SmallNet', width=8, epochs=1, batch_size=64).items()},
+        'sau.hidden': 16, 'sau.dim': 8, 'sampling.steps': 3, 'sampling.per_class': 6, 'rounds': 1, 'target': 8}
+
+@pytest.mark.parametrize('preset, rows, generators', [
+    ('cbdm', ['ce', 'ce+cbdm'], ['cbdm']), ('diffult', ['ce+cbdm+aid+diffult+weight'], ['cbdm+aid']), ('sau', ['sau'], ['cbdm'])])
+def test_a_study_with_a_papers_preset_from_end_to_end(monkeypatch, tmp_path, preset, rows, generators):
+    changed = [r for r in PAPERS[preset] if r.what not in TINY and not r.what.startswith('methods.')]
+    monkeypatch.setitem(PAPERS, preset, changed + [Published(k, v, 'paper') for k, v in TINY.items()])
+    split, out, said = load_split('digits'), tmp_path / 'run', []
+    study = lambda: run_study(split, out, preset, [0], features='pixels', rows=rows, workers=1, say=said.append)
+    results = study()
+    assert list(results['generators']) == generators
+    assert results['deviations'] == deviations(run_settings(split, preset, 'pixels'), split) != []
+    assert results['settings']['generator']['steps'] == 8 and results['floor']['overall']['recall'] is not None
+    page = (out / 'report.html').read_text()
+    assert 'real images' in page and f'or not known ({len(results["deviations"])})' in page and 'here 1×8×8' in page
+    assert study()['classifiers'] == results['classifiers'] and said[-1].endswith('nothing to do')
+    assert kept_run(out).settings == run_settings(split, preset, 'pixels')
 
 
 def test_settings_at_their_defaults_are_recorded_as_they_were_before_there_were_later_ones():
