@@ -40,11 +40,10 @@ def tested_figures(split:Split,
 
 # %% ../nbs/47_rows.ipynb #edbb95e4
 @part(lambda run: run.judges())
-def floor_figures(run:Run) -> dict|None: # as `class_figures`; None where the balanced set is not known
-    "Figures of other real images than those that samples are compared with, as many of each class as a generator draws."
-    if run.split.full is None: return None
+def floor_figures(run:Run) -> dict: # as `class_figures`
+    "Figures of other real images than those that samples are compared with, as many of each class as a generator draws; the balanced set has to be known."
     real, n = run.real(), torch.full((run.split.num_classes,), run.settings.sampling.per_class)
-    other = run.split.test if real else run.split.full
+    other = run.split.test if real else run.split.balanced
     other = other[first_of(other.labels, n)]
     def make(): return class_figures(run.split, other.images, other.labels, run.space(), run.judge(), run.settings.metrics.k, reference=real)
     return run.kept_row('real images', dict(images=other.sha256), make)

@@ -59,7 +59,7 @@ def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) ->
     rows = study_rows(run, rows)
     recipes = {name: recipe_of(name) for name in study_generators(rows, generators, run.settings.preset)}
     parts = {('figures', name, g): (Run.figures, recipe, g) for name, recipe in recipes.items() for g in generator_seeds}
-    parts['floor',] = floor_figures,
+    if run.split.full is not None: parts['floor',] = floor_figures,
     for row in rows:
         what, learner = CLASSIFIERS[row]
         parts |= {(row, g, s): (Run.tested, what, learner, g, s)
@@ -246,7 +246,7 @@ def _results(runs, made, seeds, generator_seeds, rows, generators, lives): # mad
         machine=machine(), computed=lives.ways, seconds={k: round(v, 2) for k, v in lives.seconds.items()},
         generators={name: generator_figures([m['figures', name, g] for m in made for g in generator_seeds])
                     | _training(runs, name, generator_seeds) for name in generators},
-        floor=_floor(made[0]['floor',]), deviations=deviations(run.settings, split),
+        floor=_floor(made[0].get(('floor',))), deviations=deviations(run.settings, split),
         filters={f'{name}+{key}': dict(generator=name, **made[0]['filter', name, key])     # of the first draw
                  for name in generators for key in FILTERS_SHOWN},
         classifiers={row: _classifier(run, row, of) for row, of in tested.items()},
