@@ -110,14 +110,11 @@ class Run:
     def generator(self, recipe:Recipe|str, seed:int=0): # recipe: also what `recipe_of` takes, such as 'cbdm'
         "The `ClassConditionalPipeline` of a recipe."
         recipe = recipe_of(recipe).trained
-        split, settings, start, s = self.split_of(recipe), self.settings.of_recipe(recipe), None, self.settings
+        split, settings, start, path = self.split_of(recipe), self.settings.of_recipe(recipe), None, self.generator_folder(recipe, seed)
         if recipe.fine_tuned: start, settings = self.generator(recipe.base, seed), replace(settings, steps=settings.steps // 4)
         loss = LOSSES[recipe.method](split, recipe)
-        if recipe.aid:
-            bound = s.aid_bound if recipe.aid_bound == Recipe.aid_bound else recipe.aid_bound
-            loss = AIDLoss(split, self.phi0(), loss, recipe.aid, bound, relative=s.aid_relative)
-        return train_generator(split, loss, settings, seed, self.generator_folder(recipe, seed), start,
-                               watch=self.log.watch(self.generator_folder(recipe, seed)))
+        if recipe.aid: loss = AIDLoss(split, self.phi0(), loss, **self.settings.aid_of(recipe))
+        return train_generator(split, loss, settings, seed, path, start, watch=self.log.watch(path))
 
     def generator_folder(self, recipe:Recipe|str, seed:int=0) -> Path:
         "Where a generator is kept."

@@ -310,6 +310,11 @@ class RunSettings:
         s = replace(self.generator, **(self.methods or {}).get('aid' if recipe.aid else recipe.method, {}))
         return replace(s, steps=round(s.steps * recipe.length), shift=recipe.shift, batch_imbalance=recipe.batch_imbalance)
 
+    def aid_of(self, recipe:Recipe) -> dict:
+        "The arguments of `AIDLoss` that a recipe and the settings have; a bound of its own goes before the settings'."
+        bound = self.aid_bound if recipe.aid_bound == Recipe.aid_bound else recipe.aid_bound
+        return dict(alpha=recipe.aid, largest=bound, relative=self.aid_relative)
+
     def of_learner(self, learner:Learner) -> tuple: # (Learner, ClassifierSettings)
         "A learner with what the settings have for it, and the settings of its classifier."
         if learner.method != 'sau': return learner, self.sau.classifier if learner.like_sau else self.classifier

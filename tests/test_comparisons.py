@@ -28,7 +28,7 @@ def test_each_family_is_chosen_by_left_out_images_and_by_nothing_else():
     def row(method, recipe, filter, omega, validation, few, full=False):
         chosen = lambda mean: dict(mean=mean, chosen=dict(tau=.5))
         return dict(method=method, recipe=recipe, filter=filter, only_few=False, omega=omega, full=full, validation=dict(mean=validation), accuracy=chosen(70.),
-                    few=chosen(sum(map(sum, few[0])) / 4), few_runs=few)
+                    few=chosen(sum(map(sum, few[0])) / 4) | dict(values=[x for draw in few for x in draw[0]]))
     cbdm = dict(method='cbdm', guidance=.5, strength=1., tau=1., policy=None)
     recorded = dict(draws=['ldam', 1], rows=[
         row('ce', None, 'none', 1., 60., [[[50., 52.]], [[54., 56.]]]), row('la', None, 'none', 1., 65., [[[60., 61.]], [[60., 61.]]]),
