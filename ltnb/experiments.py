@@ -95,11 +95,6 @@ def _sau(usual):        # what in SAU does it, and what would samples have to be
             | {replace(FILTERED, filter='oracle'): both,
                TrainingSet(Recipe('ddpm', imbalance_factor=1.), 'neighbours'): both})
 
-def _adjusted(usual):   # and when the logits are adjusted afterwards?
-    by = lambda *methods: [Learner(m, tau=t) for m in methods for t in (0., 1.)]
-    return {TrainingSet(): by('ce', 'la'), FILTERED: by('ce', 'sau'), TrainingSet(Recipe()): by('ce', 'sau'),
-            TrainingSet(Recipe('ddpm')): by('ce', 'sau'), TrainingSet(full=True): [Learner()]}
-
 def _noise(usual):      # how much do wrong labels of generated images harm?
     ways = [Learner(omega=.3), Learner('sau'), Learner('sau', aware=False)]
     return WITHOUT | {replace(FILTERED, wrong=w): ways for w in (0., .2, .4, .6)}
@@ -116,7 +111,7 @@ def _chosen(usual):     # does a generator pay where every row may choose its se
 # name -> f(usual way to draw) -> {Recipe: [Draw]}, or {TrainingSet: [Learner]}
 EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers,
                    samples=_samples, ladder=_ladder, filters=_filters, amounts=_amounts,
-                   classifiers=_classifiers, sau=_sau, noise=_noise, adjusted=_adjusted, chosen=_chosen)
+                   classifiers=_classifiers, sau=_sau, noise=_noise, chosen=_chosen)
 
 # %% ../nbs/70_experiments.ipynb #e7b6f9e0
 @part(lambda run, what, seed: [filled_part(what, seed), *run.judges()])

@@ -3,7 +3,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from ltnb.collapse import (compare_table, denoising_path, over_seeds, plot_by_class, plot_rows, rows_where,
+from ltnb.collapse import (compare_table, denoising_path, over_rows, plot_by_class, plot_rows, rows_where,
                            show_nearest)
 from ltnb.data import ImageSet
 from ltnb.diffusion import ClassConditionalPipeline, generator_settings, noise_schedule, unet, with_sampler
@@ -23,11 +23,11 @@ def row(method, x, recall): return dict(method=method, x=x, figures=dict(few=dic
 ROWS = [row('ddpm', 2, 1.), row('ddpm', 1, .25), row('ddpm', 1, .75), row('cbdm', 1, .5)]
 
 
-def test_rows_are_chosen_and_averaged_over_seeds_by_ascending_x():
+def test_rows_are_chosen_and_averaged_over_rows_by_ascending_x():
     assert rows_where(ROWS, method='ddpm', x=1) == ROWS[1:3]
-    one, two = over_seeds(rows_where(ROWS, method='ddpm'), 'x', 'recall')
+    one, two = over_rows(rows_where(ROWS, method='ddpm'), 'x', 'recall')
     assert one == (1, .5, pytest.approx(.125 ** .5)) and two == (2, 1., 0)
-    assert over_seeds(ROWS, lambda r: r['method'], 'recall')[0][:2] == ('cbdm', .5)
+    assert over_rows(ROWS, lambda r: r['method'], 'recall')[0][:2] == ('cbdm', .5)
 
 
 def test_five_generators_are_five_lines():
