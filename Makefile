@@ -70,7 +70,7 @@ outputs: run
 record: record-study $(PARTS:%=record-%)
 
 record-study: $(STAMP)
-	@$(BIN)/ltnb study --data $(DATA) --draws $(DRAWS) --rows all --out runs/record-$(DATA)
+	@$(BIN)/ltnb study --data $(DATA) --draws $(DRAWS) --out runs/record-$(DATA)
 	@mkdir -p nbs/recorded/$(DATA) && $(KEEP) runs/record-$(DATA)/results.json nbs/recorded/$(DATA)/study.json
 
 $(PARTS:%=record-%): record-%: $(STAMP)

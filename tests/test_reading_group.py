@@ -173,12 +173,12 @@ def test_what_session_3_expects():
 def test_what_session_4_expects():
     page, of = LEADER[4], {r['class']: r for r in table(4, 'class')}
     assert 'close about half of the gap' in page and abs(less('sau', 'ce') / less('oracle', 'ce') - 1/2) < .05
-    assert 'far above cross-entropy in the mean, and over three draws that is a tie' in page
-    assert less('sau', 'ce+cbdm+filter') > 15 and sign('sau', 'ce+cbdm+filter') == '=' and len(RECORD['draws']) == 3
+    assert 'far above cross-entropy, though by different amounts in the three draws' in page
+    assert less('sau', 'ce+cbdm+filter') > 15 and sign('sau', 'ce+cbdm+filter') == '+' and len(RECORD['draws']) == 3
     assert 'It is below real images with adjusted logits. With its own logits adjusted, too, it ties' in page
     assert (sign('sau', 'ce+adjusted'), sign('sau+adjusted', 'ce+adjusted')) == ('-', '=')
-    assert 'every learner with generated images ties' in page
-    assert {sign(f'{row}+adjusted', 'ce+adjusted') for row in ('sau', 'ce+cbdm+filter', 'ce+cbdm', 'ce+ddpm')} == {'='}
+    assert "no learner with generated images is above cross-entropy on the real images alone, and cross-entropy with all of CBDM's samples is below" in page
+    assert [sign(f'{row}+adjusted', 'ce+adjusted') for row in ('sau', 'ce+cbdm+filter', 'ce+ddpm', 'ce+cbdm')] == [*'===-']
     shirts, gain = of['shirt'], {c: r['sau, right'] - r['ce, right'] for c, r in of.items()}
     assert 'finds no shirt, and SAU a few: both take shirts for pullovers, and mostly the same ones' in page
     assert shirts['ce, right'] == 0 < shirts['sau, right'] < 30 and shirts['the same image, the same error'] > 100

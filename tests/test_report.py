@@ -297,7 +297,7 @@ def plain(sentence): return sentence.replace('\N{NO-BREAK SPACE}', ' ').replace(
 @pytest.mark.parametrize('results', [RECORDED, FASHION], ids=['digits', 'fashion'])
 def test_the_three_sentences_say_what_the_tables_say(results):
     seen, added, best = map(plain, conclusions(results))
-    for row in generator_table(results):
+    for row in (r for r in generator_table(results) if r['generator'] in results['generators']):
         assert f"{row['generator'].upper()} reaches {row['recall']:.0%}".replace('%', ' %') in seen
         assert f"{row['class consistency']:.0%} of {row['generator'].upper()}'s".replace('%', ' %') in seen
     gains = {row['classifier']: row['gain'] for row in gain_table(results)}
