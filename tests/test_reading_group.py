@@ -192,8 +192,15 @@ def test_what_session_4_expects():
 
 def test_what_session_5_expects():
     page, of = LEADER[5], {r['compared']: r for r in AFTER['rows']}
-    assert 'guided by $w = -0.25$ draws as CBDM does' in page
+    assert 'guided by $w = -0.25$ draws as CBDM does on the digits' in page
     assert all(abs(x) < .03 for m in ('recall', 'class consistency') for x in told(20, rf'\| {m}, DDPM at w = -0.25 less CBDM \| (\S+) \|'))
+    assert 'at least as well: recall, coverage, precision and class consistency, over three draws' in page
+    rows, shown = recorded('fashion/cbdm')['rows'], ('recall', 'coverage', 'precision', 'class_consistency')
+    def drawn(**k): # means over draws
+        mine = [r for r in rows if all(r[x] == v for x, v in dict(dict(length=1, tau=1, prior='train'), **k).items())]
+        assert len(mine) == 3
+        return [mean(r['figures']['few'][m] for r in mine) for m in shown]
+    assert all(a >= b for a, b in zip(drawn(method='ddpm', guidance=-.25), drawn(method='cbdm', guidance=0)))
     assert 're-sampling and CORAL are above it at the right end' in page and 'one draw of the long tail' in page and len(AFTER['draws']) == 1
     at = {name: told(25, rf'\| {name} \| \S+ \| [\d.]+ \| ([\d.]+) \|')[0] for name in ('ddpm', 'resampled', 'coral')}
     assert min(at['resampled'], at['coral']) > at['ddpm'] + .1
