@@ -518,7 +518,8 @@ def command(tmp_path, bars, *more): return [sys.executable, '-m', 'ltnb', 'study
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_a_study_in_one_line_and_the_same_command_goes_on(bars, tmp_path, number):
     import psutil
-    p = subprocess.Popen(command(tmp_path, bars, '--workers', '2'), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    p = subprocess.Popen(command(tmp_path, bars, '--workers', '2'), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))     # under nohup a child ignores SIGHUP
     while p.poll() is None and not (tmp_path / 'out/generators/ddpm').exists(): time.sleep(.02)
     family = psutil.Process(p.pid).children(recursive=True)
     p.send_signal(number)
