@@ -23,7 +23,7 @@ def row(method, x, recall): return dict(method=method, x=x, figures=dict(few=dic
 ROWS = [row('ddpm', 2, 1.), row('ddpm', 1, .25), row('ddpm', 1, .75), row('cbdm', 1, .5)]
 
 
-def test_rows_are_chosen_and_averaged_over_rows_by_ascending_x():
+def test_rows_are_chosen_and_averaged_by_ascending_x():
     assert rows_where(ROWS, method='ddpm', x=1) == ROWS[1:3]
     one, two = over_rows(rows_where(ROWS, method='ddpm'), 'x', 'recall')
     assert one == (1, .5, pytest.approx(.125 ** .5)) and two == (2, 1., 0)

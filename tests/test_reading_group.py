@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 import ltnb.widgets
+from ltnb.collapse import rows_where
 from ltnb.report import claim
 from ltnb.widgets.base import Explorer
 
@@ -124,7 +125,7 @@ def test_what_session_1_expects():
     assert 0 < max(many[m] - few[m] for m in ('recall', 'precision')) < many['coverage'] - few['coverage'] and few['precision'] < many['precision']
     assert 'hardly any copies' in page and 'fewer copies here than among new images' in page and few['memorised'] < .05
     def at(data, steps, m):
-        rows = [r for r in recorded(f'{data}/collapse')['rows'] if r['method'] == 'ddpm' and r['imbalance_factor'] is None and r['train_steps'] == steps]
+        rows = rows_where(recorded(f'{data}/collapse')['rows'], method='ddpm', imbalance_factor=None, train_steps=steps)
         return round(mean(r['figures']['few'][m] for r in rows), 2)
     told = 'makes precision and coverage rise, lowers recall from 0.60 to 0.53 and raises copies from 0.02 to 0.08'
     assert told in page and [at('fashion', steps, m) for m in ('recall', 'memorised') for steps in (1800, 3600)] == [.6, .53, .02, .08]
@@ -200,7 +201,7 @@ def test_what_session_5_expects():
     assert 'in the mean over three draws, at least as well as CBDM at $\\tau = 1$: recall, coverage, precision and class consistency' in page
     rows, shown = recorded('fashion/cbdm')['rows'], ('recall', 'coverage', 'precision', 'class_consistency')
     def drawn(**k): # means over draws
-        mine = [r for r in rows if all(r[x] == v for x, v in dict(dict(length=1, tau=1, prior='train'), **k).items())]
+        mine = rows_where(rows, length=1, tau=1, prior='train', **k)
         assert len(mine) == 3
         return [mean(r['figures']['few'][m] for r in mine) for m in shown]
     assert all(a >= b for a, b in zip(drawn(method='ddpm', guidance=-.25), drawn(method='cbdm', guidance=0)))
