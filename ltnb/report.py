@@ -107,12 +107,12 @@ CLAIMS = {'CBDM comes near more of the real rare images than DDPM (recall)': ('c
           'SAU with adjusted logits beats balanced softmax with adjusted logits': ('sau+adjusted', 'la+adjusted', None)}
 
 # %% ../nbs/72_report.ipynb #9c999785
-def claim(results:dict, row:str, base:str, metric:str=None) -> dict: # as `paired_difference` has it; None where a row lacks
-    "How far `row` is above `base` on few-shot classes: in points of accuracy, or of a generator's metric."
+def claim(results:dict, row:str, base:str, metric:str=None, group:str='few') -> dict: # as `paired_difference` has it; None where a row lacks
+    "How far `row` is above `base` on a group of classes: in points of accuracy, or of a generator's metric."
     from ltnb.metrics import paired_difference
     draws, part = len(results.get('draws', [0])), results['generators' if metric else 'classifiers']
     if not {row, base} <= set(part) or metric and 'values' not in part[row]: return None
-    values = lambda n: part[n]['values']['few'][metric] if metric else part[n]['few']['values']
+    values = lambda n: part[n]['values'][group][metric] if metric else part[n][group]['values']
     return paired_difference(values(row), values(base), draws)
 
 # %% ../nbs/72_report.ipynb #340057f2

@@ -99,8 +99,8 @@ def test_a_paper_of_the_handout_is_linked_on_the_page():
     assert len(ids) == 7 and ids == set(re.findall(r'arxiv\.org/abs/(\d{4}\.\d{5})', ''.join(map(text, PAGE))))
 
 
-def sign(row, base, metric=None): # '=': a tie
-    d = claim(RECORD, row, base, metric)
+def sign(*of): # '=': a tie
+    d = claim(RECORD, *of)
     return '+' if d['low'] > 0 else '-' if d['high'] < 0 else '='
 
 
@@ -140,6 +140,7 @@ def test_what_session_2_expects():
     change = {m: less('cbdm', 'ddpm', m) for m in ('recall', 'coverage', 'class_consistency')}
     assert 'recall to rise by a few hundredths, coverage to fall by as much, and class consistency to fall by far more' in page
     assert [sign('cbdm', 'ddpm', m) for m in change] == ['+', '-', '-']
+    assert 'their coverage and class consistency fall, and recall is a tie' in page and [sign('cbdm', 'ddpm', m, 'many') for m in change] == ['=', '-', '-']
     assert .02 < change['recall'] < .1 and abs(change['recall'] + change['coverage']) < .02 and change['class_consistency'] < -.15
     seen = next(r for r in table(2, '"boots" of') if r['"boots" of'] == 'cbdm')
     assert 'for sneakers most often, then for bags and sandals, but also for coats, T-shirts and trousers' in page
@@ -154,6 +155,7 @@ def test_what_session_2_expects():
 
 def test_what_session_3_expects():
     page, of = LEADER[3], {(r['rule'], r['samples of']): r for r in table(3, 'rule')}
+    assert 'the medium classes to lose with each of the three sets' in page and {sign(f'ce+{x}', 'ce', None, 'medium') for x in ('ddpm', 'cbdm', 'cbdm+filter')} == {'-'}
     assert 'compared with real images alone it is a tie' in page and (sign('ce+cbdm+filter', 'ce+cbdm'), sign('ce+cbdm+filter', 'ce')) == ('+', '=')
     assert "DiffuLT's rule to drop next to nothing" in page and of['DiffuLT', 'all rare']['dropped'] < .02*1200
     assert 'alone it keeps nearly all "boots"' in page and of['DiffuLT', 'boot']['kept'] > .9*300
@@ -173,7 +175,9 @@ def test_what_session_3_expects():
 
 def test_what_session_4_expects():
     page, of = LEADER[4], {r['class']: r for r in table(4, 'class')}
-    assert 'close about half of the gap' in page and abs(less('sau', 'ce') / less('oracle', 'ce') - 1/2) < .05
+    assert 'as they are, SAU is a tie with cross-entropy on real images, and with adjusted logits it is below' in page
+    assert (sign('sau', 'ce', None, 'medium'), sign('sau+adjusted', 'ce+adjusted', None, 'medium')) == ('=', '-')
+    assert 'SAU closes about half of the gap' in page and abs(less('sau', 'ce') / less('oracle', 'ce') - 1/2) < .05
     assert 'far above cross-entropy, though by different amounts in the three draws' in page
     assert less('sau', 'ce+cbdm+filter') > 15 and sign('sau', 'ce+cbdm+filter') == '+' and len(RECORD['draws']) == 3
     assert 'It is below real images with adjusted logits. With its own logits adjusted, too, it ties' in page
