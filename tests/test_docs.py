@@ -30,8 +30,8 @@ def test_what_jupyterlab_folds_is_folded_here():
 
 def test_text_that_a_cell_writes_is_of_the_site_too():
     pytest.importorskip('latex2mathml')
-    written = [''.join(o.get('data', {}).get('text/markdown', '')) for c in json.loads(notebook(ROOT / 'nbs/49_sau_digits.ipynb'))['cells'] for o in c.get('outputs', [])]
-    assert '](05_augment.html)' in ''.join(written) and '<math' in ''.join(written) and '.ipynb)' not in ''.join(written)
+    written = [''.join(o.get('data', {}).get('text/markdown', '')) for c in json.loads(notebook(ROOT / 'nbs/49_sau_parts.ipynb'))['cells'] for o in c.get('outputs', [])]
+    assert '](30_filtering.html)' in ''.join(written) and '<math' in ''.join(written) and '.ipynb)' not in ''.join(written)
 
 
 @pytest.mark.parametrize('link, leads', [('[a](nbs/10_collapse.ipynb)', '[a](10_collapse.html)'), ('[a](07_diffusion.ipynb#x)', '[a](07_diffusion.html#x)'),
