@@ -59,8 +59,8 @@ def _ladder(usual):     # which step of DiffuLT pays?
             | {TrainingSet(Recipe(m, aid=.01, aid_bound=10.)): [Learner()] for m in ('ddpm', 'cbdm')})
 
 def _filters(usual):    # which filter pays?
-    added = {TrainingSet(Recipe(), f, added=True): [Learner()] for f in ('none', 'neighbours')}
-    return WITHOUT | {TrainingSet(Recipe(), f): [Learner()] for f in FILTERS} | added
+    added = {TrainingSet(Recipe(), f, added=True): [Learner()] for f in ('none', 'neighbours', 'oracle')}
+    return WITHOUT | {TrainingSet(Recipe(), f): [Learner()] for f in (*FILTERS, 'oracle')} | added
 
 def _amounts(usual):    # how many generated images, at what weight, and from a generator that saw how much of the head?
     return (WITHOUT | {TrainingSet(Recipe(), 'neighbours'): [Learner(omega=w) for w in (0., .1, .3, .5, .7, 1.)]}
