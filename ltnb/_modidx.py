@@ -315,6 +315,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ltnb.experiments._compare': ('experiments.html#_compare', 'ltnb/experiments.py'),
                                   'ltnb.experiments._compared_row': ('experiments.html#_compared_row', 'ltnb/experiments.py'),
                                   'ltnb.experiments._curve': ('experiments.html#_curve', 'ltnb/experiments.py'),
+                                  'ltnb.experiments._exposure': ('experiments.html#_exposure', 'ltnb/experiments.py'),
                                   'ltnb.experiments._filters': ('experiments.html#_filters', 'ltnb/experiments.py'),
                                   'ltnb.experiments._ladder': ('experiments.html#_ladder', 'ltnb/experiments.py'),
                                   'ltnb.experiments._measure': ('experiments.html#_measure', 'ltnb/experiments.py'),

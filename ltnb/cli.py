@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     experiment = commands.add_parser('experiment', help='measure many generators: what the figures with spread are made from',
         description='Measure many generators of a kind, and leave a row for each in DIR/experiments/NAME.json.')
     experiment.add_argument('names', nargs='+', metavar='NAME', help='collapse, cbdm, samplers, samples, filters, '
-                            'ladder, amounts, classifiers, sau, adjusted, noise, chosen or after; several are done in turn')
+                            'ladder, amounts, classifiers, sau, noise, exposure, chosen or after; several are done in turn')
     data = commands.add_parser('data', help='pack a long-tailed split into one file').add_subparsers(
         dest='action', required=True, metavar='pack', parser_class=_Parser)
     pack = data.add_parser('pack', help='pack a long-tailed split into one file',

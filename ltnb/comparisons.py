@@ -11,12 +11,12 @@ from .show import Table
 
 # %% ../nbs/75_comparisons.ipynb #84d80899
 def above(recorded:dict, method:str, base:str='ddpm') -> tuple: # each as `paired_difference` has it
-    "How far a method of `ltnb experiment after` is above another: in the score that it was chosen by, and in SAU's few-shot accuracy."
+    "How far a method of `ltnb experiment after` is above another on test images: in the score that its way to draw was chosen by, and in SAU's few-shot accuracy."
     from ltnb.experiments import harmonic
     from ltnb.metrics import paired_difference
     rows, draws = {r['compared']: r for r in recorded['rows']}, len(recorded['draws'])
-    best = lambda r: max(r['curve'], key=lambda way: way['score'])['few']      # of each draw and seed
-    scores = lambda m: [harmonic(f) for f in best(rows[m])]
+    asked = ('recall', 'class_consistency')
+    scores = lambda m: [harmonic(dict(zip(asked, f))) for f in zip(*(rows[m]['figures']['few'][k]['values'] for k in asked))]
     few = lambda m: rows[m]['accuracy']['sau']['few']['values']
     return paired_difference(scores(method), scores(base), draws), paired_difference(few(method), few(base), draws)
 

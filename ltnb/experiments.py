@@ -99,6 +99,11 @@ def _noise(usual):      # how much do wrong labels of generated images harm?
     ways = [Learner(omega=.3), Learner('sau'), Learner('sau', aware=False)]
     return WITHOUT | {replace(FILTERED, wrong=w): ways for w in (0., .2, .4, .6)}
 
+def _exposure(usual):   # do generated images harm because the real ones are seen less often?
+    ways = [Learner(length=x) for x in (1., 3.7)]       # a filled set of the photographs is 3.7 times as large as the real one
+    filled = TrainingSet(Recipe('ddpm')), TrainingSet(Recipe()), FILTERED
+    return {TrainingSet(): [Learner(length=.27), *ways], ALL_REAL: [Learner()], **{what: ways for what in filled}}
+
 # %% ../nbs/70_experiments.ipynb #2991b8d7
 def _chosen(usual):     # does a generator pay where every row may choose its settings?
     by = lambda *ways: [Learner(m, w, tau=1.) for m, w in ways]
@@ -111,7 +116,7 @@ def _chosen(usual):     # does a generator pay where every row may choose its se
 # name -> f(usual way to draw) -> {Recipe: [Draw]}, or {TrainingSet: [Learner]}
 EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers,
                    samples=_samples, ladder=_ladder, filters=_filters, amounts=_amounts,
-                   classifiers=_classifiers, sau=_sau, noise=_noise, chosen=_chosen)
+                   classifiers=_classifiers, sau=_sau, noise=_noise, exposure=_exposure, chosen=_chosen)
 
 # %% ../nbs/70_experiments.ipynb #e7b6f9e0
 @part(lambda run, what, seed: [filled_part(what, seed), *run.judges()])
@@ -131,10 +136,11 @@ def training_set_figures(run:Run, what:TrainingSet, seed:int) -> dict:
 # %% ../nbs/70_experiments.ipynb #7991438f
 CLASSIFIER_SEEDS = (0, 1, 2)
 
-def _curve(tested, name, few): # (draws, generators, classifiers, taus, classes) accuracies, and their means by tau
+def _curve(tested, name, few): # (draws, generators, classifiers, taus, classes) accuracies, and their means by tau, of all draws and of each
     acc = torch.tensor([[[[a for a, _ in one[name]] for one in g] for g in draw] for draw in tested])
-    over = lambda x: x.nanmean(-1).mean((0, 1, 2)).tolist()
-    return acc, dict(all=over(acc), few=over(acc[..., few]) if few else None)
+    of = {g: (acc[..., classes].nanmean(-1).mean((1, 2)) if classes else None) for g, classes in dict(all=[*range(acc.shape[-1])], few=few).items()}
+    means = {g: x if x is None else x.mean(0).tolist() for g, x in of.items()}
+    return acc, means | dict(draws={g: x if x is None else x.tolist() for g, x in of.items()})
 
 def _classifier_row(split, what, learner, made, seeds): # made: as `make` returns it, of each draw; seeds: of the generators
     "Accuracies over draws and classifier seeds, each the mean over generator seeds."

@@ -149,6 +149,7 @@ class Learner:
     clean_norm: bool = False         # batch norm re-estimated on clean images after SAU's training
     rho: float = None                # what a generated image counts in the prior of a loss such as 'la'; omega if None
     passes: int = later(2)           # `SAULoss`'s
+    length: float = later(1.)        # steps of the training, in units of the settings'
 
     @property
     def name(self) -> str:
@@ -157,7 +158,7 @@ class Learner:
         said = dict(omega=f'omega{self.omega:g}', strategy=self.strategy, temperature=f't{self.temperature:g}',
                     hidden=f'h{self.hidden}', dim=f'd{self.dim}', unaware='aware only', aware='unaware only',
                     prototypes='no prototypes', tau=f'adjusted{self.tau:g}', like_sau='wide', exact='released cutmix',
-                    clean_norm='clean norm', rho=f'rho{self.rho or 0:g}', passes=f'{self.passes} passes')
+                    clean_norm='clean norm', rho=f'rho{self.rho or 0:g}', passes=f'{self.passes} passes', length=f'length{self.length:g}')
         return '-'.join([self.method, *(text for k, text in said.items() if getattr(self, k) != getattr(usual, k))])
 
     @property
@@ -170,13 +171,14 @@ class Learner:
                           *['without MixUp and CutMix']*(not self.unaware),
                           *['batch norm of clean images']*self.clean_norm,
                           *[f'generated images count {self.rho or 0:g} in the prior']*(self.rho is not None),
+                          *[f'{self.length:g} times the steps']*(self.length != 1),
                           *[f'logits adjusted by {self.tau:g}']*(self.tau != 0)])
 
     @property
     def first(self):
         "The learner whose classifier this one goes on from, or None."
         if self.tau: return replace(self, tau=0.)
-        return Learner(omega=self.omega, like_sau=self.like_sau) if self.method == 'crt' else None
+        return Learner(omega=self.omega, like_sau=self.like_sau, length=self.length) if self.method == 'crt' else None
 
     def train(self, split:Split, data:ImageSet, settings:ClassifierSettings=None, seed:int=0, path=None, first=None,
               **kwargs) -> nn.Module:
@@ -317,9 +319,11 @@ class RunSettings:
 
     def of_learner(self, learner:Learner) -> tuple: # (Learner, ClassifierSettings)
         "A learner with what the settings have for it, and the settings of its classifier."
-        if learner.method != 'sau': return learner, self.sau.classifier if learner.like_sau else self.classifier
+        settings = self.sau.classifier if learner.method == 'sau' or learner.like_sau else self.classifier
+        settings = replace(settings, **{k: max(1, round(n * learner.length)) for k in ('steps', 'epochs') if (n := getattr(settings, k))})
+        if learner.method != 'sau': return learner, settings
         usual, of_size = Learner(), dict(hidden=self.sau.hidden, dim=self.sau.dim, exact=self.sau.exact, passes=self.sau.passes)
-        return replace(learner, **{k: v for k, v in of_size.items() if getattr(learner, k) == getattr(usual, k)}), self.sau.classifier
+        return replace(learner, **{k: v for k, v in of_size.items() if getattr(learner, k) == getattr(usual, k)}), settings
 
 # %% ../nbs/45_specs.ipynb #82f5daa5
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 "The command line: what it says, and bad input in one line."
+import re
 import subprocess
 import sys
 
 import pytest
 
 from ltnb.cli import main
+from ltnb.experiments import EXPERIMENTS
 from ltnb.sources import load_split
 
 
@@ -110,6 +112,12 @@ def test_importing_ltnb_imports_nothing_heavy():
 def test_help_imports_nothing_heavy(args, says):
     said, names = modules(f'import runpy; sys.argv = ["ltnb", *{args}]; runpy.run_module("ltnb", run_name="__main__")')
     assert says in said and 'ltnb.cli' in names and not names & HEAVY
+
+
+def test_the_help_names_every_experiment(capsys):
+    with pytest.raises(SystemExit): main(['experiment', '--help'])
+    named = re.search(r'NAME (\w+, .*?); several', ' '.join(capsys.readouterr().out.split()))[1]
+    assert set(re.split(', | or ', named)) == {*EXPERIMENTS, 'after'}
 
 
 @pytest.mark.parametrize('error, status', [(KeyboardInterrupt(), 130), ('InputError', 2), ('TrainingError', 1),

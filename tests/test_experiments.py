@@ -52,6 +52,7 @@ def test_rows_of_generators_and_of_classifiers(tmp_path, monkeypatch):
     curve = row['curve']
     assert curve['tau'] == TAUS and len(curve['test']['few']) == len(curve['left_out']['all']) == len(TAUS)
     assert curve['test']['few'][0] == pytest.approx(row['few']['mean'], abs=1e-3)
+    assert [sum(at) / len(at) for at in zip(*curve['test']['draws']['few'])] == pytest.approx(curve['test']['few'])     # a line each draw
     assert curve['left_out']['all'][0] == pytest.approx(row['validation']['mean'], abs=1e-3)
     for name in 'collapse', 'ladder':
         path = tmp_path / f'experiments/{name}.json'

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ltnb.classifiers import classifier_settings
-from ltnb.core import InputError
+from ltnb.core import InputError, recorded
 from ltnb.data import ImageSet, Split
 from ltnb.diffusion import generator_settings
 from ltnb.experiments import EXPERIMENTS
@@ -67,6 +67,14 @@ def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys()
     assert run.of_learner(Learner())[1] == run.classifier != run.of_learner(Learner(like_sau=True))[1] == settings
 
 
+def test_a_longer_training_of_a_classifier_has_so_many_times_the_steps_or_epochs():
+    s = run_settings(load_split('digits'), 'small')
+    assert s.of_learner(Learner(length=3.7))[1] == replace(s.classifier, steps=round(3.7 * s.classifier.steps))
+    epochs = replace(s, classifier=replace(s.classifier, epochs=20)).of_learner(Learner('crt', length=.5))[1]
+    assert epochs.epochs == 10 and Learner('crt', length=.5).first == Learner(length=.5)
+    assert 'length' not in recorded(Learner()) and recorded(Learner(length=2.))['length'] == 2.
+
+
 @pytest.mark.parametrize('usual, others', [
     (Recipe(), dict(method='ddpm', tau=2., prior='uniform', imbalance_factor=5., length=2., fine_tuned=True, aid=.1,
                     aid_bound=10., head=.5, shift=.5, strength=.5, batch_imbalance=1., guidance=.5, policy='interval:hi=3')),
@@ -74,7 +82,7 @@ def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys()
     (TrainingSet(Recipe()), dict(recipe=Recipe('ddpm'), filter='diffult', target=2., only_few=True, wrong=.2, added=True)),
     (TrainingSet(), dict(full=True)),
     (Learner(), dict(method='la', omega=.3, strategy='drop', temperature=.2, hidden=8, dim=8, unaware=False,
-                     aware=False, prototypes=False, tau=.5, like_sau=True, exact=False, clean_norm=True, rho=.1, passes=4))],
+                     aware=False, prototypes=False, tau=.5, like_sau=True, exact=False, clean_norm=True, rho=.1, passes=4, length=2.))],
     ids=['Recipe', 'Draw', 'TrainingSet', 'TrainingSet without a generator', 'Learner'])
 def test_what_differs_has_another_name_and_names_are_files(usual, others):
     changed = [replace(usual, **{k: v}) for k, v in others.items()]
