@@ -99,6 +99,7 @@ def _noise(usual):      # how much do wrong labels of generated images harm?
     ways = [Learner(omega=.3), Learner('sau'), Learner('sau', aware=False)]
     return WITHOUT | {replace(FILTERED, wrong=w): ways for w in (0., .2, .4, .6)}
 
+# %% ../nbs/70_experiments.ipynb #0b2f596a
 def _exposure(usual):   # do generated images harm because the real ones are seen less often?
     ways = [Learner(length=x) for x in (1., 3.7)]       # a filled set of the photographs is 3.7 times as large as the real one
     filled = TrainingSet(Recipe('ddpm')), TrainingSet(Recipe()), FILTERED

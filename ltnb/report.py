@@ -102,6 +102,7 @@ CLAIMS = {'CBDM comes near more of the real rare images than DDPM (recall)': ('c
           'the filter helps': ('ce+cbdm+filter', 'ce+cbdm', None),
           'filtered samples help cross-entropy': ('ce+cbdm+filter', 'ce', None),
           'SAU beats cross-entropy on the same images': ('sau', 'ce+cbdm+filter', None),
+          'SAU beats cross-entropy on the same images, both with adjusted logits': ('sau+adjusted', 'ce+cbdm+filter+adjusted', None),
           'SAU beats balanced softmax on the real images': ('sau', 'la', None),
           'SAU with adjusted logits beats the real images with adjusted logits': ('sau+adjusted', 'ce+adjusted', None),
           'SAU with adjusted logits beats balanced softmax with adjusted logits': ('sau+adjusted', 'la+adjusted', None)}

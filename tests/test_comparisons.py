@@ -1,7 +1,7 @@
 "Tables of experiments: methods beside each other, each as left-out images chose it."
 import pytest
 
-from ltnb.comparisons import above, chosen_rows, chosen_table, compared_table
+from ltnb.comparisons import above, at_own_tau, chosen_rows, chosen_table, compared_table
 
 
 def test_methods_are_compared_with_the_best_way_of_the_plain_one():
@@ -41,3 +41,11 @@ def test_each_family_is_chosen_by_left_out_images_and_by_nothing_else():
     ce, la, filled = chosen_table(recorded)
     assert la['few above la'].startswith('+0.0') and filled['few above la'].startswith('+4.0 (') and ce['few above la'].startswith('-7.5')
     assert (filled['samples'], filled['generated'], filled['weight'], filled['tau']) == ('w = 0.5', 'all filled up', .3, .5)
+
+
+def test_tau_is_chosen_for_all_classes_by_left_out_images_and_read_off_for_each_draw():
+    curve = dict(tau=[0., 1., 2.], left_out=dict(all=[60., 62., 61.], few=[10., 20., 40.]),
+                 test=dict(all=[50., 51., 55.], few=[1., 2., 9.], draws=dict(all=[[48., 50., 54.], [52., 52., 56.]], few=[[0., 1., 8.], [2., 3., 10.]])))
+    assert at_own_tau(dict(curve=curve)) == dict(tau=1., all=[50., 52.], few=[1., 3.])
+    curve['test']['draws']['few'] = None        # no class is few-shot
+    assert at_own_tau(dict(curve=curve))['few'] is None

@@ -105,7 +105,7 @@ def test_the_outputs_of_stages_3_and_4_are_of_the_recorded_study():
     stage = {n: (ROOT / f'nbs/{n}.ipynb').read_text() for n in ('30_filtering', '40_sau')}
     claims = [row for row in claims_table(study) if 'SAU' in row['claim']]
     def difference(row, base): return f'{row} less {base}: ' + ', '.join(f'{g} {with_interval(claim(study, row, base, group=g))}' for g in ('few', 'medium'))
-    assert len(claims) == 4
+    assert len(claims) == 5
     for row in claims: assert f"| {row['claim']} | {row['fashion']} |" in stage['40_sau']
     for pair in ('ce+cbdm', 'ce'), ('ce+cbdm+filter', 'ce+cbdm'), ('ce+cbdm+filter', 'ce'):
         assert difference(*pair) in stage['30_filtering']
