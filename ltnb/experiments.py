@@ -143,6 +143,7 @@ def _curve(tested, name, few): # (draws, generators, classifiers, taus, classes)
     means = {g: x if x is None else x.mean(0).tolist() for g, x in of.items()}
     return acc, means | dict(draws={g: x if x is None else x.tolist() for g, x in of.items()})
 
+# %% ../nbs/70_experiments.ipynb #30d0f72d
 def _classifier_row(split, what, learner, made, seeds): # made: as `make` returns it, of each draw; seeds: of the generators
     "Accuracies over draws and classifier seeds, each the mean over generator seeds."
     few = split.groups['few']
