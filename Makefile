@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 # of make record: digits or fashion, draws of the long tail, experiments
 DATA   := fashion
 DRAWS  := ldam,1,2
-PARTS  := after chosen samples filters collapse cbdm classifiers sau noise ladder amounts samplers
+PARTS  := after chosen samples filters exposure collapse cbdm classifiers sau noise ladder amounts samplers
 # a study's results without its pictures, to be committed: $(KEEP) FROM TO
 KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
 OTHERS := $(filter-out $(notdir $(wildcard nbs/[1-4]0_*.ipynb)),$(notdir $(wildcard nbs/*.ipynb)))

@@ -146,4 +146,4 @@ def test_the_prose_of_the_readme_is_computed_from_the_records(monkeypatch):
         if type(shown).__name__ == 'Markdown':
             assert re.sub(r'\]\((\d\d_\w+\.ipynb)\)', r'](nbs/\1)', shown.data.strip()) in (ROOT / 'README.md').read_text()
             seen += 1
-    assert seen == 5
+    assert seen == 6
