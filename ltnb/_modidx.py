@@ -169,6 +169,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ltnb.comparisons.chosen_table': ('comparisons.html#chosen_table', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.compared_table': ('comparisons.html#compared_table', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.recall_at': ('comparisons.html#recall_at', 'ltnb/comparisons.py'),
+                                  'ltnb.comparisons.row_above': ('comparisons.html#row_above', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.scores': ('comparisons.html#scores', 'ltnb/comparisons.py')},
             'ltnb.compute': { 'ltnb.compute.Speed': ('compute.html#speed', 'ltnb/compute.py'),
                               'ltnb.compute._before_workers': ('compute.html#_before_workers', 'ltnb/compute.py'),

@@ -139,9 +139,11 @@ CLASSIFIER_SEEDS = (0, 1, 2)
 
 def _curve(tested, name, few): # (draws, generators, classifiers, taus, classes) accuracies, and their means by tau, of all draws and of each
     acc = torch.tensor([[[[a for a, _ in one[name]] for one in g] for g in draw] for draw in tested])
-    of = {g: (acc[..., classes].nanmean(-1).mean((1, 2)) if classes else None) for g, classes in dict(all=[*range(acc.shape[-1])], few=few).items()}
-    means = {g: x if x is None else x.mean(0).tolist() for g, x in of.items()}
-    return acc, means | dict(draws={g: x if x is None else x.tolist() for g, x in of.items()})
+    def curves(x):      # over all draws, and of each
+        each = x.nanmean(-1).mean((1, 2))
+        return each.mean(0).tolist(), each.tolist()
+    (all_, all_each), (few_, few_each) = curves(acc), curves(acc[..., few]) if few else (None, None)
+    return acc, dict(all=all_, few=few_, draws=dict(all=all_each, few=few_each))
 
 # %% ../nbs/70_experiments.ipynb #30d0f72d
 def _classifier_row(split, what, learner, made, seeds): # made: as `make` returns it, of each draw; seeds: of the generators

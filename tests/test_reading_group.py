@@ -194,7 +194,7 @@ def test_what_session_4_expects():
     assert 'without it, or with another strategy, the difference is small, and its interval contains 0' in page
     assert 'Without MixUp and CutMix the rare classes lose about twelve points' in page
     assert 'On the digits (one draw, an older protocol) the aware branch counted, and MixUp and CutMix were a tie' in page
-    of = {r['learner']: r['few']['values'] for r in recorded('digits/classifiers')['rows'] if r['training_set'] == 'cbdm neighbours' and r['method'] == 'sau'}
+    of = {r['learner']: r['few']['values'] for r in rows_where(recorded('digits/classifiers')['rows'], training_set='cbdm neighbours', method='sau')}
     aware, mixed = (paired_difference(of['sau'], of[f'sau-{left} only']) for left in ('unaware', 'aware'))
     assert aware['low'] > 0 > mixed['low'] and mixed['high'] > 0
     part = lambda name: told(40, rf'\| {name} \|.+?\| (\S+) \((\S+) to (\S+)\)')
