@@ -15,12 +15,13 @@ HERE = Path(__file__).parent
 BENCHMARKS = dict(step='a training step of CBDM with the papers\' U-Net', sampling='a balanced set with guidance', views="SAU's three views",
                   neighbours='precision and recall', knobs='each knob by itself', losses='a step of each method, and drawing by each policy',
                   quick='what has to be quick: importing, help, views, a filter, a forecast',
-                  growth='time and memory of filters, filling, metrics and the page against classes and images; takes long', run='the whole of `make run`, which takes longer than all others together')
-USUAL = [name for name in BENCHMARKS if name not in ('growth', 'run')]
+                  growth='time and memory of filters, filling, metrics and the page against classes and images; takes long',
+                  precision='whether bfloat16 changes what a generator learns; half an hour', run='the whole of `make run`, which takes longer than all others together')
+USUAL = [name for name in BENCHMARKS if name not in ('growth', 'precision', 'run')]
 
 
 def times(row):
-    if 'points' in row: return ''       # how it grows, not what is faster
+    if 'points' in row or not row['unit']: return ''    # how it grows, or how good it is, not what is faster
     before, after = row['baseline']['value'], row['ltnb']['value']
     return f"{after / before if row['unit'].endswith('/s') else before / after:.3g} ×"
 

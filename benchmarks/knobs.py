@@ -1,4 +1,4 @@
-"Each knob by itself. What is usual (`ltnb.core.usual_speed`) was chosen by these."
+"Each knob by itself. What is usual (`ltnb.compute.usual_speed`) was chosen by these."
 import tempfile
 from dataclasses import replace
 from pathlib import Path

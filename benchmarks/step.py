@@ -54,7 +54,7 @@ def usual_way(split, settings):
 def rows():
     split, cpu = photographs(), DEVICE.type == 'cpu'
     settings = replace(generator_settings(split, 'paper'), batch_size=8 if cpu else 64)
-    speed = usual_speed(DEVICE, 128, 32, settings.steps)
+    speed = usual_speed(DEVICE, settings.steps)
     before = usual_way(split, settings)
     after, _ = seconds_a_step(lambda watch: train_generator(split, cbdm_for(split), settings, watch=watch), 6 if cpu else 40, 2 if cpu else 10)
 

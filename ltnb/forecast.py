@@ -61,8 +61,7 @@ def _bounded(measure, ladder) -> tuple: # measure(n, split) -> seconds; returns 
 def _a_step(train): return min(first_steps(train, 3, LONG)[0])      # the first one warms up; with lr 0, as large ones are for large batches
 
 def _generator_steps(run, recipes) -> dict: # recipe -> seconds a step, whether extrapolated; nothing is compiled for this
-    usual, found, start = run.settings.generator, {}, time.perf_counter()
-    speed = usual_speed(default_device(), usual.channels[0], max(run.split.image_shape[1:]) // usual.patch)
+    speed, found, start = replace(usual_speed(default_device(), run.settings.generator.steps), compile=False), {}, time.perf_counter()
     for r in recipes:
         settings = run.settings.of_recipe(r)
         def measure(n, s):

@@ -76,7 +76,7 @@ def _fit(split, loss, settings, seed, checkpoint, about, start, device, speed, *
     if settings.batch_size % processes:
         raise InputError(f'a batch of {settings.batch_size} cannot be shared out evenly to {processes} processes: '
                          'start another number of them')
-    speed = speed or usual_speed(device, settings.channels[0], max(split.image_shape[1:]) // settings.patch, settings.steps)
+    speed = speed or usual_speed(device, settings.steps)
     net = _network(split, settings, start, seed)
     net = net.to(device, memory_format=torch.channels_last if speed.channels_last else torch.preserve_format).train()
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
