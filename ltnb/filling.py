@@ -25,7 +25,7 @@ class Filled:
     missing: dict         # class -> images that it is short of, where the samples did not suffice
 
     def __repr__(self):
-        short = f'; {sum(self.missing.values()):,} missing in {len(self.missing)} classes' if self.missing else ''
+        short = f'; {sum(self.missing.values()):,} missing in {len(self.missing)} class{"es"*(len(self.missing) > 1)}' if self.missing else ''
         return (f'{self.data}; {sum(self.accepted):,} of {sum(self.generated):,} samples kept, '
                 f'{self.rounds} rounds of generation{short}')
 
