@@ -16,7 +16,7 @@ BENCHMARKS = dict(step='a training step of CBDM with the papers\' U-Net', sampli
                   neighbours='precision and recall', knobs='each knob by itself', losses='a step of each method, and drawing by each policy',
                   quick='what has to be quick: importing, help, views, a filter, a forecast',
                   growth='time and memory of filters, filling, metrics and the page against classes and images; takes long',
-                  precision='whether bfloat16 changes what a generator learns; half an hour', run='the whole of `make run`, which takes longer than all others together')
+                  precision='whether bfloat16 changes what a generator learns; half an hour', run='the whole of `make run`')
 USUAL = [name for name in BENCHMARKS if name not in ('growth', 'precision', 'run')]
 
 

@@ -1,8 +1,9 @@
 "Whether bfloat16 changes what a generator learns: DDPM and CBDM on the photographs, trained in single precision and in bfloat16 from the same seed, three draws of the long tail."
+import shutil
 from pathlib import Path
 
-from benchmarks.common import row
-from ltnb.compute import Speed, in_parallel
+from benchmarks.common import DEVICE, row
+from ltnb.compute import Speed, has_bf16, in_parallel
 from ltnb.generators import train_generator
 from ltnb.metrics import paired_difference
 from ltnb.report import with_interval
@@ -10,7 +11,7 @@ from ltnb.runs import Run
 from ltnb.sources import load_split
 from ltnb.specs import LOSSES, Recipe
 
-KEPT = Path('runs/precision')   # what is trained there already is not trained again
+KEPT = Path('runs/precision')   # until all is measured: what is trained there is not trained again
 DRAWS = 'ldam', 1, 2
 WAYS = dict(fp32=Speed(), bf16=Speed(bf16=True))
 
@@ -23,6 +24,7 @@ def few_shot(draw, method, way):
 
 
 def rows():
+    if not has_bf16(DEVICE): return []
     jobs = [(draw, method, way) for way in WAYS for draw in DRAWS for method in ('ddpm', 'cbdm')]
     found, of = [], dict(zip(jobs, in_parallel(few_shot, jobs)))
     for method in 'ddpm', 'cbdm':
@@ -30,4 +32,5 @@ def rows():
             plain, fast = ([of[draw, method, way][k] for draw in DRAWS] for way in WAYS)
             found.append(row(f'{method.upper()}, few-shot {k.replace("_", " ")}', '', ('fp32', sum(plain) / len(DRAWS)), ('bf16', sum(fast) / len(DRAWS)),
                              f'{with_interval(paired_difference(fast, plain, len(DRAWS)), 3)}, {len(DRAWS)} draws'))
+    shutil.rmtree(KEPT)
     return found

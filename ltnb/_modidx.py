@@ -473,6 +473,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ltnb.generators._Trained': ('generators.html#_trained', 'ltnb/generators.py'),
                                  'ltnb.generators._Trained.__init__': ('generators.html#_trained.__init__', 'ltnb/generators.py'),
                                  'ltnb.generators._Trained.forward': ('generators.html#_trained.forward', 'ltnb/generators.py'),
+                                 'ltnb.generators._attention': ('generators.html#_attention', 'ltnb/generators.py'),
                                  'ltnb.generators._fit': ('generators.html#_fit', 'ltnb/generators.py'),
                                  'ltnb.generators._network': ('generators.html#_network', 'ltnb/generators.py'),
                                  'ltnb.generators._save_generator': ('generators.html#_save_generator', 'ltnb/generators.py'),

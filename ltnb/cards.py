@@ -18,14 +18,13 @@ from .show import Table
 # %% ../nbs/34_cards.ipynb #13489cda
 _IMPORTS = '''"""A class-conditional diffusion model that ltnb trained, without ltnb: `DiffusionPipeline.from_pretrained(PATH, custom_pipeline=PATH, trust_remote_code=True)`."""
 import inspect
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
-from torch.nn.attention import SDPBackend, sdpa_kernel
 '''
 
 @cache

@@ -12,7 +12,7 @@ __all__ = ['SHARED', 'in_team', 'team', 'is_main', 'alone', 'is_of_the_team', 'e
 import multiprocessing, os, pickle, platform, shutil, signal, sys, tempfile, threading, time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .core import TrainingError, progress
 
@@ -115,12 +114,9 @@ def has_bf16(device:torch.device) -> bool:
     if device.type != 'cpu': return False
     return any(getattr(torch.cpu, f'_is_{kind}_supported', bool)() for kind in ('avx512_bf16', 'amx_tile'))
 
-@contextmanager
 def mixed_precision(device:torch.device, on:bool=True):
-    "A context in which what can be is computed in bfloat16, where `has_bf16`; on a CPU attention then takes plain products."
-    on = on and has_bf16(device)
-    plain = sdpa_kernel(SDPBackend.MATH) if on and device.type == 'cpu' else nullcontext()
-    with torch.autocast(device.type, torch.bfloat16, enabled=on), plain: yield
+    "A context in which what can be is computed in bfloat16, where `has_bf16`."
+    return torch.autocast(device.type, torch.bfloat16, enabled=on and has_bf16(device))
 
 @cache
 def keep_memory():
@@ -138,7 +134,7 @@ class Speed:
 def usual_speed(device:torch.device,
                 steps:int=0      # of the training; 0: it draws samples
                ) -> Speed:
-    "What has been found to be fastest; on a CPU samples are drawn in single precision, each the same in whatever batch."
+    "The fastest way found; but on a CPU samples are drawn in single precision, so that an image does not depend on its batch."
     cuda = device.type == 'cuda'
     return Speed(has_bf16(device) and (cuda or steps > 0), cuda, cuda and steps >= 20_000)
 
@@ -188,9 +184,9 @@ def usual_workers() -> int:
     return torch.get_num_threads() if default_device().type == 'cpu' else 1
 
 def way_of_computing(workers:int=None) -> dict: # as for `in_parallel`
-    "What the last digits of its results depend on: device, threads of a job, processes of the team, precision."
+    "What rounding in a run depends on: device, threads of a job, processes of the team, and the precision where it is not single."
     about = {k: machine()[k] for k in ('device', 'threads', 'processes')}
-    about['precision'] = 'bfloat16' if has_bf16(default_device()) else 'single'
+    about |= dict(precision='bfloat16') if has_bf16(default_device()) else {}
     return about | (dict(threads=1) if about['processes'] == 1 and (workers or usual_workers()) > 1 else {})
 
 def _here(threads, f, jobs, order, finish): # threads: None for all that there are

@@ -333,7 +333,7 @@ def sample(pipe:ClassConditionalPipeline,
            policy=None,                # what else guides: a `ltnb.policies.Policy`
            asked:dict=None             # what the policy asks: 'phi', a classifier, and 'train', the real images
           ) -> torch.Tensor:           # (N, C, H, W) uint8
-    "Draw images; number i depends on `seed`, i and its label only. A team's processes share the batches out."
+    "Draw images; number i depends on `seed`, i and its label only, on a GPU but for rounding. A team's processes share the batches out."
     pipe.unet.eval()
     how = policy.how(pipe, guidance, **asked or {}) if policy else dict(guidance_scale=1 + guidance)
     draw = how.pop('draw', pipe)

@@ -146,7 +146,7 @@ class Lives:
         if self.ways and way not in self.ways:
             said = [', '.join(f'{k} {v}' for k, v in w.items()) for w in (self.ways[-1], way)]
             warn(f'{out} was begun with {said[0]} and goes on with {said[1]}: its figures then come from two ways of computing, '
-                 'which differ in their last digits')
+                 'which round differently')
         self.ways += [way]*(way not in self.ways)
 
     def add(self, name:str='all', seconds:float=None): # what was done; what it took, or all since the last time

@@ -7,6 +7,7 @@ __all__ = ['EARLY', 'AugmentCondition', 'describe_loss', 'generator_about', 'loa
 
 # %% ../nbs/36_generators.ipynb #3e28c756
 import errno
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from diffusers import UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from safetensors import SafetensorError
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -66,6 +68,10 @@ def _sha256(pipe): # of all its networks
     nets = {name: net for name, net in pipe.components.items() if isinstance(net, torch.nn.Module)}
     return fingerprint({f'{name}.{k}': v for name, net in nets.items() for k, v in net.state_dict().items()})
 
+# %% ../nbs/36_generators.ipynb #3bf02ac3
+def _attention(device, bf16):
+    return sdpa_kernel(SDPBackend.MATH) if bf16 and device.type == 'cpu' else nullcontext()
+
 # %% ../nbs/36_generators.ipynb #345258ec
 EARLY = (16, 8, 4)  # the average of the weights is kept at the end of 1/16, 1/8, 1/4 of the training
 
@@ -103,7 +109,8 @@ def _fit(split, loss, settings, seed, checkpoint, about, start, device, speed, *
         optimizer.param_groups[0]['lr'] = lr_at(i, settings.lr, settings.steps, settings.warmup, settings.decay)
         batch, g = noisy_batch(data, settings, schedule, i, seed, device)
         if 'condition' in parts: parts['condition'].what = batch.what
-        with seeded(seed, 'dropout', i, *process), mixed_precision(device, speed.bf16): value, _ = loss(model, batch, g)
+        with seeded(seed, 'dropout', i, *process), mixed_precision(device, speed.bf16), _attention(device, speed.bf16):
+            value, _ = loss(model, batch, g)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.)

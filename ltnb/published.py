@@ -37,7 +37,7 @@ RUN_FIELDS = 'rounds', 'target', 'aid_bound', 'aid_relative'    # of `RunSetting
 def _each(by, part, images='', **values): return [Published(f'{part}.{k}', v, by, images=images) for k, v in values.items()]
 def _unknown(part, **here): return [Published(f'{part}.{k}', None, 'nobody', v) for k, v in here.items()]
 
-_PRECISION = Published('precision', None, 'nobody', 'bfloat16 on a GPU that gains by it')
+_PRECISION = Published('precision', None, 'nobody', 'bfloat16 where the hardware has it')
 
 def _unet(by): # who says that it is CBDM's
     fields = 'layers', 'attention', 'dropout', 'lr', 'warmup', 'decay', 'ema', 'label_drop', 'drop_whole_batch'

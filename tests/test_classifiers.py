@@ -28,6 +28,20 @@ def test_networks_for_larger_images():
             assert net(x).shape == (2, 7) and net.features(x).shape == (2, wide) == (2, net.num_features)
 
 
+@pytest.mark.parametrize('side', (8, 16, 28))
+def test_pooling_with_the_channels_last_changes_no_bit(side):
+    net, x = NETWORKS['SmallNet'](1, 10, 8), torch.randn(16, 1, side, side, generator=rng(0))
+    def gradients():
+        for p in net.parameters(): p.grad = None
+        net(x).square().sum().backward()
+        return [p.grad.clone() for p in net.parameters()]
+    quick = gradients()
+    net.body = torch.nn.Sequential(*[getattr(m, 'layer', m) for m in net.body])
+    plain = gradients()
+    assert sum(isinstance(m, (torch.nn.MaxPool2d, torch.nn.AdaptiveMaxPool2d)) for m in net.body) == 2
+    assert all(map(torch.equal, quick, plain))
+
+
 def test_accuracy_by_group_is_the_mean_over_its_classes():
     split = load_split('digits')
     per_class = torch.stack([torch.arange(10.), torch.arange(10.) + 1])

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ltnb.compute import Speed, has_bf16, usual_speed
 from ltnb.core import InputError
 from ltnb.data import ImageSet, Split
 from ltnb.diffusion import ddpm_loss, generator_settings, noise_schedule, noisy_batch, sample
@@ -52,3 +53,13 @@ def test_a_generator_of_folded_pixels_is_trained_kept_and_draws_the_same_images(
 
 def test_what_is_no_generator_is_told_in_one_line(tmp_path):
     with pytest.raises(InputError, match='no training.json in it'): load_generator(tmp_path)
+
+
+def test_in_bfloat16_on_a_cpu_attention_is_not_the_fused_one_whose_backward_pass_is_slow():
+    split, cpu, fused = load_split('digits'), torch.device('cpu'), []
+    def loss(net, batch, generator):
+        q = torch.zeros(1, 2, 16, 8, requires_grad=True)
+        fused.append('Flash' in type(torch.nn.functional.scaled_dot_product_attention(q, q, q).grad_fn).__name__)
+        return ddpm_loss(net, batch, generator)
+    for speed in Speed(), usual_speed(cpu, 1): train_generator(split, loss, replace(generator_settings(split, 'tiny'), steps=1), device=cpu, speed=speed)
+    assert fused == [True, not has_bf16(cpu)]
