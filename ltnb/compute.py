@@ -270,7 +270,8 @@ def in_parallel(f,                 # a module's function: worker processes impor
     threads = 1 if workers > 1 else None    # a job that is left alone computes as it would have beside others
     workers = min(workers, len(jobs))
     run = _by_team if team().num_processes > 1 else partial(_here, threads) if workers <= 1 else partial(_by_workers, workers, desc)
-    with progress(desc=desc, total=len(jobs), unit='job') as bar:
+    no_guess = '{l_bar}{bar}| {n_fmt} of {total_fmt} [{elapsed}]'      # of the time left: the first jobs take longest
+    with progress(desc=desc, total=len(jobs), bar_format=no_guess) as bar:
         def finish(i, result):
             results[i] = result
             order.done(i)
