@@ -648,7 +648,8 @@ def test_a_run_that_goes_on_with_other_threads_says_so_and_counts_the_seconds_of
     finally: torch.set_num_threads(1)
     assert third.seconds['trained'] == 12 and [w['threads'] for w in third.ways] == [1, 2]
     said, = caplog.messages
-    assert 'threads 1, processes 1' in said and ' and goes on with ' in said and 'which round differently' in said and '\n' not in said
+    was = 'threads 1, processes 1' + ', precision bfloat16'*('precision' in third.ways[0])
+    assert f'{was} and goes on with' in said and 'which round differently' in said and '\n' not in said
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"seconds": 3}', '{"seconds": {"all": "long"}}', '{"ways": [3]}'])
