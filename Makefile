@@ -77,12 +77,14 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 	@$(BIN)/ltnb experiment $* --data $(DATA) --draws $(DRAWS) --out runs/experiments-$(DATA)
 	@mkdir -p nbs/recorded/$(DATA) && cp runs/experiments-$(DATA)/experiments/$*.json nbs/recorded/$(DATA)/
 
-# A night of two cores on photographs at their full size: CIFAR-10-LT, or DESK=fashion_mnist; ROOT is where torchvision has it
-DESK := cifar10
+# A night of two cores on photographs at their full size: CIFAR-10-LT, or DESK=fashion_mnist; ROOT is where torchvision has it.
+# SEEDS, of generators and of classifiers: with 0 alone first, the rest goes on from there.
+DESK  := cifar10
+SEEDS := 0,1
 record-desk: $(STAMP)
 	@$(BIN)/ltnb study --data $(DESK):$(ROOT) --imbalance-factor 100 --preset desk --generators ddpm,ddpm+w=-0.25,cbdm,t2h,coral \
 	    --rows ce,la,ce+adjusted,la+adjusted,ce+ddpm,ce+cbdm,ce+cbdm+adjusted,ce+cbdm+diffult,ce+cbdm+filter,ce+cbdm+filter+adjusted,sau,sau+adjusted,oracle \
-	    --generator-seeds 0,1 --seeds 0,1 --out runs/record-$(DESK)
+	    --generator-seeds $(SEEDS) --seeds $(SEEDS) --out runs/record-$(DESK)
 	@$(KEEP) runs/record-$(DESK)/results.json nbs/recorded/$(DESK)-lt.json
 
 # Opened without a network: reveal.js and MathJax come from two packages, once, and lie in runs/slides/static

@@ -12,10 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
 
 from .between import FILTERS
 from .compute import machine, on_main, versions, way_of_computing
-from .core import InputError, recorded, save_json
+from .core import InputError, checked, load_json, recorded, save_json
 from .data import Split, tail_classes
 from .diffusion import sample, samples_about, with_sampler
 from .folder import Lives, run_folder
@@ -219,8 +220,9 @@ _DDPM, _WS = Recipe('ddpm'), (-.25, 0., .5, 1.)
 # method -> recipes, one of which is chosen
 COMPARED = dict(
     ddpm=_ways(_DDPM, (-.9, -.5, -.25, -.1, 0., .25, .5, 1., 2.)),
+    longer=_ways(Recipe('ddpm', length=2.), (-.5, -.25, 0., .5, 1.)),     # the time of a method whose step costs two passes
     resampled=_ways(GENERATORS['resampled'], _WS),
-    cbdm=_ways(Recipe(), _WS) + _ways(Recipe(tau=.25), _WS),
+    cbdm=_ways(Recipe('cbdm'), _WS) + _ways(Recipe('cbdm', tau=.25), _WS),
     t2h=_ways(Recipe('t2h'), _WS), cm=_ways(Recipe('cm'), _WS),
     coral=_ways(Recipe('coral'), _WS) + _ways(Recipe('coral', strength=.01), _WS),
     ccua=_ways(Recipe('ccua'), _WS) + _ways(Recipe('ccua', strength=.05), _WS),
@@ -240,50 +242,78 @@ def harmonic(few:dict # figures of few-shot classes
     a, b = few['recall'] or 0., few['class_consistency'] or 0.
     return 2*a*b / (a + b) if a + b else 0.
 
-def _compared_row(runs, seeds, method, chosen, curve, made):
-    split, per = runs[0].split, [(run, of, s) for run, of in zip(runs, made) for s in seeds]
-    what = TrainingSet(chosen, 'neighbours')
-    abouts = [samples_about(run.samples_file(chosen, s)) for run, _, s in per]
-    figures = [of[Run.figures, chosen, s] for _, of, s in per]
-    accuracy = {m: tested_figures(split, Learner(m), [[[of[Run.tested, what, Learner(m), s, s]] for s in seeds] for of in made])
-                for m in ('ce', 'sau')}
+def _compared_row(run, seeds, method, chosen, curve, made):
+    split, what = run.split, TrainingSet(chosen, 'neighbours')
+    abouts, figures = [samples_about(run.samples_file(chosen, s)) for s in seeds], [made[Run.figures, chosen, s] for s in seeds]
+    tested = lambda m: [[[made[Run.tested, what, Learner(m), s, s]] for s in seeds]]
     rarest, = tail_classes(split, 1)
-    return dict(asdict(chosen), compared=method, curve=curve, accuracy=accuracy,
-                picture=png(runs[0].samples(chosen, seeds[0]).of_class(rarest).images[:12]),   # the same noise for all methods but `between`
-                figures={g: {k: spread([f[g][k] for f in figures], len(runs)) if all(f[g][k] is not None for f in figures) else None
+    return dict(asdict(chosen), compared=method, draw=split.subset, data=split.sha256, curve=curve,
+                accuracy={m: tested_figures(split, Learner(m), tested(m)) for m in ('ce', 'sau')},
+                picture=png(run.samples(chosen, seeds[0]).of_class(rarest).images[:12]),   # from the same starting noise in all methods but `between`
+                figures={g: {k: spread([f[g][k] for f in figures]) if all(f[g][k] is not None for f in figures) else None
                              for k in METRICS} for g in ('overall', *split.groups)},
-                seconds=dict(training=mean_of([run.generator(chosen, s).training['seconds'] for run, _, s in per]),
+                seconds=dict(training=mean_of([run.generator(chosen, s).training['seconds'] for s in seeds]),
                              an_image=sum(a['seconds'] / a['count'] for a in abouts) / len(abouts)))
 
-# %% ../nbs/70_experiments.ipynb #fdc7629e
-def _compare(runs, seeds, workers, say, on_done): # what the result of `after` has of its own
-    if not runs[0].split.groups['few']: raise InputError('the comparison is about few-shot classes, and this split has none')
-    each = [(run, s) for run in runs for s in seeds]
-    tried = lambda run, r, s: (Run.drawn_figures, r.trained, s, run.draw(r), CHOSEN_ON)
-    say(f'after: {sum(map(len, COMPARED.values()))} ways to draw, {len(runs)} draws, {len(seeds)} seeds of the generators in each')
-    few = {}    # (draw, seed, recipe) -> figures of few-shot classes on left-out images
-    for run in runs:
-        wanted = {(s, r): tried(run, r, s) for s in seeds for ways in COMPARED.values() for r in ways}
-        made = make(run, wanted.values(), workers, f'after: ways to draw, draw {run.split.subset}', on_done)
-        few |= {(run.split.subset, *key): made[part]['figures']['few'] for key, part in wanted.items()}
-    over = lambda r: [few[run.split.subset, s, r] for run, s in each]
-    score = lambda r: sum(map(harmonic, over(r))) / len(each)
-    usual = lambda r: runs[0].draw(r) == runs[0].draw(r.trained)     # the way a run draws: its samples may be there already
-    chosen = {m: max(ways, key=score) for m, ways in COMPARED.items()}
-    chosen = {m: r.trained if usual(r) else r for m, r in chosen.items()}
-    tests = [(Run.tested, REAL, Learner(m), None, 0) for m in ('ce', 'la')] + [(Run.tested, ALL_REAL, Learner(), None, 0)]
-    def wanted():
-        for r in chosen.values():
-            for s in seeds:
-                yield from ((Run.figures, r, s), *((Run.tested, TrainingSet(r, 'neighbours'), Learner(m), s, s) for m in ('ce', 'sau')))
-    made = [make(run, [*wanted(), *tests], workers, f'after: classifiers, draw {run.split.subset}', on_done) for run in runs]
-    rows = [_compared_row(runs, seeds, m, r, [dict(asdict(w), score=score(w), few=over(w)) for w in COMPARED[m]], made)
-            for m, r in chosen.items()]
-    without = {name: tested_figures(runs[0].split, Learner(), [[[of[part]]] for of in made])
-               for name, part in zip(('ce', 'la', 'oracle'), tests)}
-    return dict(rows=rows, without=without)
+# %% ../nbs/70_experiments.ipynb #c36fc1ea
+def _best_ways(run, methods, seeds, workers, on_done): # method -> recipe chosen in this draw, and all its ways to draw with their figures
+    tried = {(r, s): (Run.drawn_figures, r.trained, s, run.draw(r), CHOSEN_ON) for m in methods for r in COMPARED[m] for s in seeds}
+    made = make(run, tried.values(), workers, f'after, draw {run.split.subset}: ways to draw', on_done)
+    few = {r: [made[tried[r, s]]['figures']['few'] for s in seeds] for r, _ in tried}       # on left-out images
+    score = lambda r: sum(map(harmonic, few[r])) / len(seeds)
+    usual = lambda r: run.draw(r) == run.draw(r.trained)    # the way a run draws: its samples may be there already
+    best = {m: max(COMPARED[m], key=score) for m in methods}
+    return {m: (r.trained if usual(r) else r, [dict(asdict(w), score=score(w), few=few[w]) for w in COMPARED[m]]) for m, r in best.items()}
 
-# %% ../nbs/70_experiments.ipynb #24361f92
+_REAL = dict(ce=(Run.tested, REAL, Learner(), None, 0), la=(Run.tested, REAL, Learner('la'), None, 0),
+             oracle=(Run.tested, ALL_REAL, Learner(), None, 0))
+
+def _compare(run, methods, seeds, workers, on_done): # rows of methods in one draw of the long tail; 'real': without generated images
+    split, ways = run.split, _best_ways(run, [m for m in methods if m != 'real'], seeds, workers, on_done)
+    real = [*_REAL.values()]*('real' in methods)
+    wanted = [part for r, _ in ways.values() for s in seeds for part in (
+        (Run.figures, r, s), *((Run.tested, TrainingSet(r, 'neighbours'), Learner(m), s, s) for m in ('ce', 'sau')))]
+    made = make(run, wanted + real, workers, f'after, draw {split.subset}: classifiers', on_done)
+    accuracy = {name: tested_figures(split, Learner(), [[[made[part]]]]) for name, part in _REAL.items() if real}
+    return ([dict(compared='real', draw=split.subset, data=split.sha256, curve=[], accuracy=accuracy)]*bool(real)
+            + [_compared_row(run, seeds, m, r, curve, made) for m, (r, curve) in ways.items()])
+
+# %% ../nbs/70_experiments.ipynb #e1173d63
+class _Record(BaseModel): # what is read of an after.json
+    rows: list[dict]
+    lots: list[dict]
+    identity: dict      # the settings but for those as usual, and the seeds
+
+def _earlier(file, identity): # the record in a file, which has to be of the same settings and seeds
+    if not file.exists(): return _Record(rows=[], lots=[], identity=identity)
+    record = checked(_Record, load_json(file), file, 'record of ltnb experiment after: move it away')
+    if record.identity != identity: raise InputError(f'{file} is of other settings or generator seeds: move it away, or give another --out')
+    return record
+
+def _of_draw(record, run): # method -> its row of this draw, if it was drawn from in all of today's ways
+    def ways(of): return [{k: way.get(k) for k in asdict(Recipe())} for way in of]
+    asked = dict(real=[]) | {m: ways(map(asdict, of)) for m, of in COMPARED.items()}
+    return {r['compared']: r for r in record.rows if r.get('data') == run.split.sha256 and ways(r.get('curve', ())) == asked.get(r['compared'])}
+
+# %% ../nbs/70_experiments.ipynb #0d569549
+def _compare_all(runs, earlier, seeds, workers, say, lives): # what the result of `after` has of its own
+    if not runs[0].split.groups['few']: raise InputError('the comparison is about few-shot classes, and this split has none')
+    asked, rows, lots = [run.split.sha256 for run in runs], [], [*earlier.lots]
+    if other := {str(r.get('draw')) for r in earlier.rows if r.get('data') not in asked}:
+        raise InputError(f'the record that is there has other draws, too ({", ".join(sorted(other))}): name all in --draws, or give another --out')
+    for run in runs:
+        draw, known = run.split.subset, _of_draw(earlier, run)
+        lacking = [m for m in ('real', *COMPARED) if m not in known]
+        say(f'after, draw {draw}: {sum(len(COMPARED.get(m, ())) for m in lacking)} ways to draw, {len(seeds)} seeds of the generators'
+            + f'; {len(known)} rows are there'*bool(known))
+        lot = f'after, draw {draw}: {" ".join(lacking)}'
+        new = _compare(run, lacking, seeds, workers, lambda part, took: lives.add(lot))
+        known |= {r['compared']: r for r in new}
+        rows += [known[m] for m in ('real', *COMPARED)]
+        if new: lots.append(dict(draw=draw, methods=lacking, seconds=round(lives.seconds.get(lot, 0)), versions=versions(), machine=machine()))
+    return dict(rows=rows, lots=lots, seconds=sum(lot['seconds'] for lot in lots))
+
+# %% ../nbs/70_experiments.ipynb #a464e0cc
 # The rows of an experiment are parts of runs: in OUT, those of further draws in OUT/draws.
 def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
                    data:str='fashion',   # a data set whose full training set is known
@@ -310,10 +340,13 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
     with run_folder(out, identity) as out:
         runs = draws_of(splits, out, settings, log=log)
         lives = on_main(Lives, out, way_of_computing(workers))
-        of = (runs, list(seeds), workers, say, lambda part, took: lives.add(name))
-        measured = _compare(*of) if name == 'after' else _measure(name, *of)
+        file = out/'experiments'/f'{name}.json'
+        if name == 'after':
+            same = dict(settings=identity['settings'], seeds=list(seeds))
+            measured = dict(_compare_all(runs, _earlier(file, same), list(seeds), workers, say, lives), identity=same)
+        else: measured = _measure(name, runs, list(seeds), workers, say, lambda part, took: lives.add(name))
         result = dict(schema=1, experiment=name, data=split.name, split_sha256=split.sha256, draws=list(draws),
                       settings=asdict(settings), seeds=list(seeds), versions=versions(), machine=machine(),
-                      computed=lives.ways, seconds=round(lives.seconds.get(name, 0)), **measured)
-        on_main(save_json, out/'experiments'/f'{name}.json', result)
+                      computed=lives.ways, seconds=round(lives.seconds.get(name, 0))) | measured
+        on_main(save_json, file, result)
         return result

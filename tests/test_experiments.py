@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from ltnb.comparisons import over_draws
 from ltnb.core import InputError
 from ltnb.experiments import (CHOSEN_ON, CLASSIFIER_SEEDS, COMPARED, EXPERIMENTS, harmonic, run_experiment,
                               training_set_figures)
@@ -67,24 +68,54 @@ def test_the_comparison_chooses_one_way_of_each_method_on_left_out_images(tmp_pa
     ways = dict(ddpm=[replace(ddpm, guidance=w) for w in (0., 2.)], auto=[replace(ddpm, guidance=1., policy='auto')],
                 cm=[Recipe('cm', guidance=0.), Recipe('cm', strength=.5, guidance=0.)])
     monkeypatch.setattr('ltnb.experiments.COMPARED', ways)
-    go = lambda: run_experiment('after', 'digits', 'tiny', draws=['ldam', 1], out=tmp_path, workers=1, say=lambda line: None)
-    result = go()
-    assert [r['compared'] for r in result['rows']] == list(ways) and result['draws'] == ['ldam', 1]
+    result = run_experiment('after', 'digits', 'tiny', draws=['ldam', 1], out=tmp_path, workers=1, say=lambda line: None)
+    assert [(r['draw'], r['compared']) for r in result['rows']] == [(d, m) for d in ('ldam', 1) for m in ('real', *ways)]
+    assert [(lot['draw'], lot['methods']) for lot in result['lots']] == [(d, ['real', *ways]) for d in ('ldam', 1)]
+    assert result['seconds'] == sum(lot['seconds'] for lot in result['lots']) > 0
     for row in result['rows']:
+        if row['compared'] == 'real':
+            assert set(row['accuracy']) == {'ce', 'la', 'oracle'}
+            continue
         assert len(row['curve']) == len(ways[row['compared']])
-        for way in row['curve']:    # a value of each draw, measured on left-out images
-            assert way['score'] == pytest.approx(sum(map(harmonic, way['few'])) / 2) and len(way['few']) == 2
-            left = load_split('digits').left_out.counts(10)
+        for way in row['curve']:    # measured on left-out images
+            assert way['score'] == pytest.approx(harmonic(way['few'][0])) and len(way['few']) == 1
+            left = load_split('digits', subset=row['draw']).left_out.counts(10)
             assert way['few'][0]['n_generated'] == sum(min(CHOSEN_ON, left[c]) for c in range(6, 10))
-        best = max(row['curve'], key=lambda way: way['score'])
+        best = max(row['curve'], key=lambda way: way['score'])      # of this draw
         assert (row['strength'], row['policy'], row['guidance'] or 0.) == (best['strength'], best['policy'], best['guidance'])
-        assert len(row['figures']['few']['recall']['values']) == len(row['accuracy']['sau']['few']['values']) == 2
+        assert len(row['figures']['few']['recall']['values']) == len(row['accuracy']['sau']['few']['values']) == 1
         assert row['seconds']['training'] > 0 < row['seconds']['an_image'] and row['picture'].startswith('data:image/png')
-    assert set(result['without']) == {'ce', 'la', 'oracle'}
     assert len(list((tmp_path / 'rows').glob('*few100.json'))) == 5
-    mtimes = {p: p.stat().st_mtime_ns for p in (tmp_path / 'rows').iterdir()}
-    assert json.loads(json.dumps(go()['rows'])) == json.loads(json.dumps(result['rows']))
-    assert mtimes == {p: p.stat().st_mtime_ns for p in (tmp_path / 'rows').iterdir()}
+    compared, here = over_draws(result), {(r['compared'], r['draw']): r for r in result['rows']}
+    assert [r['compared'] for r in compared['rows']] == [*ways] and set(compared['without']) == {'ce', 'la', 'oracle'}
+    for r in compared['rows']:
+        of = [here[r['compared'], d] for d in ('ldam', 1)]
+        assert r['accuracy']['sau']['few']['values'] == [x['accuracy']['sau']['few']['values'][0] for x in of]
+        assert [c['guidance'] for c in r['chosen']] == [x['guidance'] for x in of] and len(r['curve'][0]['few']) == 2
+
+
+@pytest.mark.slow
+def test_a_comparison_goes_on_from_a_record_that_was_made_elsewhere(tmp_path, monkeypatch):
+    ways = dict(ddpm=[Recipe('ddpm', guidance=0.)], cm=[Recipe('cm', guidance=0.)])
+    monkeypatch.setattr('ltnb.experiments.COMPARED', ways)
+    def go(out, *draws, said=print): return run_experiment('after', 'digits', 'tiny', draws=draws, out=tmp_path / out, workers=1, say=said)
+    go('here', 1)
+    kept, record = (tmp_path / 'here/experiments/after.json').read_text(), tmp_path / 'there/experiments/after.json'
+    record.parent.mkdir(parents=True)
+    record.write_text(kept)
+    ways['longer'] = [Recipe('ddpm', length=2., guidance=0.)]
+    lines = []
+    more = go('there', 1, said=lines.append)
+    assert lines == ['after, draw 1: 1 ways to draw, 1 seeds of the generators; 3 rows are there']
+    assert [r for r in json.loads(record.read_text())['rows'] if r['compared'] != 'longer'] == json.loads(kept)['rows']
+    assert [lot['methods'] for lot in more['lots']] == [['real', 'ddpm', 'cm'], ['longer']] and not list(tmp_path.glob('there/generators/cm*'))
+    ways['cm'] = [Recipe('cm', guidance=.5)]        # another way to draw: this row is measured anew
+    assert [lot['methods'] for lot in go('there', 1)['lots']] == [['real', 'ddpm', 'cm'], ['longer'], ['cm']]
+    for broken, why in (('[]', 'no record'), ('{"rows": [', 'after.json'), (kept.replace('"lots"', '"plots"'), 'lots is missing'),
+                        (kept.replace('"seeds": [', '"seeds": [3, '), 'other settings or generator seeds'),
+                        (kept.replace(load_split('digits', subset=1).sha256, 'f'*64), r'has other draws, too \(1\): name all')):
+        record.write_text(broken)
+        with pytest.raises(InputError, match=why): go('there', 1)
 
 
 def test_the_comparison_is_about_few_shot_classes_and_says_so(tmp_path, monkeypatch):
@@ -160,8 +191,9 @@ def test_the_recorded_comparison_has_every_method_and_every_way_to_draw():
     for path in (ROOT / 'nbs/recorded').rglob('after.json'):
         recorded = json.loads(path.read_text())
         of = lambda row: Recipe(**{f.name: row[f.name] for f in fields(Recipe)})
-        assert {r['compared']: [of(way) for way in r['curve']] for r in recorded['rows']} == COMPARED
-        for row in recorded['rows']: assert all(len(way['few']) == len(recorded['draws']) * len(recorded['seeds']) for way in row['curve'])
+        there = {(r['draw'], r['compared']): [of(way) for way in r['curve']] for r in recorded['rows']}
+        assert there == {(draw, m): ways for draw in recorded['draws'] for m, ways in (dict(real=[]) | COMPARED).items()}
+        for row in recorded['rows']: assert all(len(way['few']) == len(recorded['seeds']) for way in row['curve'])
 
 
 def test_a_record_that_lacks_a_row_is_seen():
