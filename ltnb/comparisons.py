@@ -32,7 +32,7 @@ def _over(each, draws): # a method's rows, of each draw; `few` and `score` of a 
 
 # %% ../nbs/75_comparisons.ipynb #075b7911
 def _costs(record): # method -> of training and drawing its samples, the DDPM's being 1; of those draws where both were timed in one lot
-    of, draws = {(r['draw'], r['compared']): r for r in record['rows']}, record['draws']
+    of = {(r['draw'], r['compared']): r for r in record['rows']}
     lot = {(part['draw'], m): i for i, part in enumerate(record['lots']) for m in part['methods']}
     def seconds(r):
         drawn = record['settings']['sampling']['per_class'] * len(r['accuracy']['ce']['per_class'])
