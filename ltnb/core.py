@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TEMPORARY', 'InputError', 'Damaged', 'TrainingError', 'TrainingStopped', 'rng', 'seeded', 'later', 'said_fields',
-           'recorded', 'clean', 'warn', 'atomic', 'sweep', 'save_text', 'save_json', 'load_json', 'checked',
-           'save_tensors', 'json_sha256', 'load_tensors', 'set_aside', 'fingerprint', 'optional', 'progress']
+           'recorded', 'clean', 'warn', 'atomic', 'sweep', 'save_text', 'save_json', 'load_json', 'json_sha256',
+           'save_sealed', 'load_sealed', 'checked', 'save_tensors', 'load_tensors', 'set_aside', 'fingerprint',
+           'optional', 'progress']
 
 # %% ../nbs/00_core.ipynb #80b551ad
 import errno, glob, hashlib, importlib, itertools, json, logging, os, shutil, sys, tempfile, threading
@@ -143,6 +144,21 @@ def load_json(path:str|Path):
     except (ValueError, RecursionError) as e:
         raise Damaged(f'{path} is not valid JSON ({e}): delete it, or restore it') from None
 
+def json_sha256(x) -> str: # x: what JSON can hold
+    "SHA-256 of something as JSON writes it."
+    return hashlib.sha256(json.dumps(x).encode()).hexdigest()
+
+def save_sealed(path:str|Path, obj:dict):
+    "Write `obj` as JSON to `path` with a checksum of all that it holds, as its entry `seal`."
+    save_json(path, obj | dict(seal=json_sha256(obj)))
+
+def load_sealed(path:str|Path) -> dict:
+    "What `save_sealed` wrote; `Damaged` when it is something else. A file of an older version has no seal, and is taken as it is."
+    obj = load_json(path)
+    if not isinstance(obj, dict) or obj.pop('seal', None) not in (None, json_sha256(obj)):
+        raise Damaged(f'{path} is damaged: delete it, and it is made again')
+    return obj
+
 # %% ../nbs/00_core.ipynb #9e8c7acc
 def checked(model,           # a pydantic model
             x,               # what JSON can hold
@@ -169,10 +185,6 @@ def save_tensors(path:str|Path,
     on_cpu = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     said = json.dumps([about, json_sha256(about), fingerprint(on_cpu)])    # in one entry: several have no fixed order
     with atomic(path) as tmp: tmp.write_bytes(to_safetensors(on_cpu, {'about': said}))
-
-def json_sha256(x) -> str: # x: what JSON can hold
-    "SHA-256 of something as JSON writes it."
-    return hashlib.sha256(json.dumps(x).encode()).hexdigest()
 
 # %% ../nbs/00_core.ipynb #2ac9e754
 def load_tensors(path:str|Path,

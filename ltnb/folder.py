@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from .compute import is_main, on_main
-from .core import Damaged, InputError, checked, load_json, save_json, set_aside, sweep, warn
+from .core import Damaged, InputError, checked, load_json, load_sealed, save_json, save_sealed, set_aside, sweep, warn
 
 # %% ../nbs/43_folder.ipynb #5dbfe810
 LAYOUT = 2      # of the files in a folder
@@ -38,19 +38,19 @@ def _claim(out, identity, source):
     if not (out/'study.json').exists():
         if (out/'results.json').exists():
             raise InputError(f'{out}/results.json is of another study (no study.json beside it): give another --out')
-        return save_json(out/'study.json', said)
-    try: study = load_json(out/'study.json')
+        return save_sealed(out/'study.json', said)
+    try: study = load_sealed(out/'study.json')
     except Damaged as e:    # each part says for itself what it is
         set_aside(out/'study.json', e)
-        return save_json(out/'study.json', said)
-    if not isinstance(study, dict) or study.get('layout') != LAYOUT or not isinstance(study.get('identity'), dict):
+        return save_sealed(out/'study.json', said)
+    if study.get('layout') != LAYOUT or not isinstance(study.get('identity'), dict):
         raise InputError(f'{out} was made by an older version of ltnb: give another --out, or --fresh to start anew')
     differ = [k for k in identity if study['identity'].get(k) != identity[k]]
     if differ:
         raise InputError(f'{out} holds another study (its {", ".join(differ)} differ{"s" if len(differ) == 1 else ""}): '
                          'give another --out, or --fresh to start anew')
     if source and study.get('source') != source:    # the images lie elsewhere now
-        with suppress(OSError): save_json(out/'study.json', study | said)
+        with suppress(OSError): save_sealed(out/'study.json', study | said)
 
 # %% ../nbs/43_folder.ipynb #a12ccc35
 def _files(out): # of a run, but for the manifest itself and what is still being made
@@ -95,8 +95,8 @@ def _locked(out, identity, fresh, source):
 def study_of(out:str|Path) -> tuple: # what it is, and the arguments of `load_split` that give its images
     "What the folder of a study says of itself."
     if not (Path(out)/'study.json').is_file(): raise InputError(f'{out} is no folder of a study (no study.json in it)')
-    study = load_json(Path(out)/'study.json')
-    if not isinstance(study, dict) or study.get('layout') != LAYOUT or 'preset' not in study.get('identity', {}).get('settings', {}):
+    study = load_sealed(Path(out)/'study.json')
+    if study.get('layout') != LAYOUT or 'preset' not in study.get('identity', {}).get('settings', {}):
         raise InputError(f'{out} holds no study of this version of ltnb')
     if not study.get('source'): raise InputError(f'{out} does not say where its images come from: run `ltnb study` on it once more')
     return study['identity'], study['source']

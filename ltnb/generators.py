@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .cards import generator_files
 from .compute import Speed, default_device, kept_on, mixed_precision, team, usual_speed
-from .core import Damaged, InputError, atomic, fingerprint, load_json, recorded, save_json, seeded
+from .core import Damaged, InputError, atomic, fingerprint, load_sealed, recorded, save_sealed, seeded
 from .data import Split
 from .diffusion import (ClassConditionalPipeline, GeneratorSettings, count_parameters, ddpm_loss, generator_settings,
                             noise_schedule, noisy_batch, predict_noise, unet, with_sampler)
@@ -61,7 +61,7 @@ def _save_generator(path, pipe, about):
     with atomic(path) as tmp:
         try: pipe.save_pretrained(tmp)
         except SafetensorError as e: raise OSError(f'{path} cannot be written ({e})') from e     # a full disk, say
-        save_json(tmp/'training.json', pipe.training | dict(sha256=_sha256(pipe)))
+        save_sealed(tmp/'training.json', pipe.training | dict(sha256=_sha256(pipe)))
 
 # %% ../nbs/36_generators.ipynb #6981c735
 def _sha256(pipe): # of all its networks
@@ -138,7 +138,7 @@ def generator_about(path:str|Path) -> dict: # a folder that `train_generator` le
     if not (Path(path)/'training.json').exists():
         ours = (Path(path)/'model_index.json').exists() or (Path(path)/'unet').exists()
         raise (Damaged if ours else InputError)(f'{path} is not a generator of ltnb (no training.json in it)')
-    try: return load_json(Path(path)/'training.json')
+    try: return load_sealed(Path(path)/'training.json')
     except Damaged: raise Damaged(f'{path} is damaged: delete it, and it is made again') from None
 
 # %% ../nbs/36_generators.ipynb #b47cfee7

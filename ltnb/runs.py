@@ -18,7 +18,7 @@ from .aid import AIDLoss
 from .between import FILTERS
 from .classifiers import accuracy_figures, accuracy_of, features, logits
 from .compute import gather, on_main
-from .core import Damaged, InputError, fingerprint, json_sha256, load_json, recorded, rng, save_json
+from .core import InputError, fingerprint, load_sealed, recorded, rng, save_sealed
 from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
 from .filling import fill_classes, load_filled, save_filled
@@ -218,13 +218,9 @@ class Run:
         return self.kept_row(name, row | dict(generator=fingerprint(self.generator(recipe, seed).unet.state_dict())), make)
 
     def kept_row(self, name:str, of:dict, make) -> dict:
-        "What `make()` gives, kept in rows/NAME.json with what it is `of`, what the run is, and a checksum."
-        def load(path):
-            kept = load_json(path)
-            if kept.get('sha256') != json_sha256(kept.get('row')): raise Damaged(f'{path} is damaged: delete it, and it is made again')
-            return kept['row']
-        return artifact(self.out/'rows'/f'{name}.json', dict(of=of, run=self.identity()), make, load,
-                        lambda path, row, about: save_json(path, dict(about, row=row, sha256=json_sha256(row))), load_json)
+        "What `make()` gives, kept in rows/NAME.json with what it is `of` and what the run is."
+        return artifact(self.out/'rows'/f'{name}.json', dict(of=of, run=self.identity()), make, lambda path: load_sealed(path)['row'],
+                        lambda path, row, about: save_sealed(path, dict(about, row=row)), load_sealed)
 
     # ---- filters and training sets
     def filter_of(self, what:TrainingSet) -> tuple: # a `Filter`, not fitted, and the classifier whose features it sees

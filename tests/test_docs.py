@@ -113,7 +113,7 @@ def test_the_search_has_its_worker_in_a_page_that_was_opened_as_a_file(tmp_path)
     with playwright.sync_playwright() as p:
         page = p.chromium.launch(executable_path='/usr/bin/chromium', args=['--no-sandbox']).new_page()
         page.goto((tmp_path / 'index.html').as_uri())
-        page.wait_for_function('document.title == "25"', timeout=30_000)
+        page.wait_for_function('document.title == "25"', timeout=120_000)
         assert page.title() == '25'      # both answers came, in their order
 
 

@@ -8,7 +8,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import PILToTensor
 
 from ltnb.cli import main
-from ltnb.core import InputError, load_json, save_json
+from ltnb.core import InputError, load_json, load_sealed, save_json
 from ltnb.data import ImageSet, Split
 from ltnb.export import TrainingImages, export_set
 from ltnb.sources import load_split
@@ -100,7 +100,7 @@ def test_what_cannot_be_exported_is_one_line(study, tmp_path, capsys, case, says
     import shutil
     dest, run, row = tmp_path / 'set', tmp_path / 'run', ROW
     run.mkdir()
-    kept = load_json(study[1] / 'study.json')
+    kept = load_sealed(study[1] / 'study.json')
     if case in ('full', 'file'): (dest.mkdir(), (dest / 'mine').write_text('x')) if case == 'full' else dest.write_text('x')
     if case == 'row': row = 'gan'
     if case == 'not made': row = 'ce+ddpm+adjusted'

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ltnb.cli import main
-from ltnb.core import Damaged, InputError, TrainingError, atomic, clean, load_tensors, save_tensors, set_aside
+from ltnb.core import Damaged, InputError, TrainingError, atomic, clean, load_sealed, load_tensors, save_tensors, set_aside
 from ltnb.data import pack
 from ltnb.folder import is_whole, run_folder
 from ltnb.marks import load_marks, marks_for
@@ -107,6 +107,17 @@ def test_a_flipped_bit_of_any_byte_is_seen(tmp_path):
             silent += 1     # white space of the header, say
             assert about == dict(seed=3) and torch.equal(tensors['a'], torch.arange(5.)) and tensors['b'].tolist() == [1, 1]
     assert silent < len(data) / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['rows/sau-0.json', 'generators/ddpm/training.json', 'study.json'])
+def test_a_flipped_bit_of_what_a_run_says_of_itself_is_seen(whole, tmp_path, name):
+    data, was = (whole[1] / name).read_bytes(), load_sealed(whole[1] / name)
+    for i in range(0, len(data), max(1, len(data) // 500)):
+        (tmp_path / 'x').write_bytes(data[:i] + bytes([data[i] ^ 1]) + data[i+1:])
+        try: found = load_sealed(tmp_path / 'x')
+        except Damaged as e: assert '\n' not in str(e)
+        else: assert {k: v for k, v in found.items() if k in was} == was      # the name of the seal itself
 
 
 # ---- training
@@ -546,7 +557,7 @@ def study(a):
     if when == 'twice':
         try: send()
         finally: send()
-    time.sleep(60)
+    time.sleep(300)
 if when == 'while torch is imported': sys.meta_path.insert(0, Importing)
 cli._study = study
 sys.argv[1:] = ['study']
@@ -558,7 +569,7 @@ cli.main()
 @pytest.mark.parametrize('when', ['in a callback', 'twice', 'while torch is imported'])
 def test_a_signal_is_never_lost_and_never_a_traceback(when, name):
     number = getattr(signal, name)
-    p = subprocess.run([sys.executable, '-c', SIGNALLED, when, name], capture_output=True, text=True, timeout=50,
+    p = subprocess.run([sys.executable, '-c', SIGNALLED, when, name], capture_output=True, text=True, timeout=200,
                        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))     # a shell's background job ignores SIGINT
     at_once = when == 'while torch is imported' or (when, name) == ('twice', 'SIGINT')
     assert p.returncode == 128 + number

@@ -1,7 +1,7 @@
 "A folder holds one run: locked while in use, never overwritten by another."
 import pytest
 
-from ltnb.core import InputError, load_json, save_json
+from ltnb.core import InputError, load_json, load_sealed, save_json
 from ltnb.folder import LAYOUT, MADE, run_folder
 
 
@@ -16,7 +16,7 @@ def refused(out, identity, says, **kwargs):
 def test_a_folder_says_what_it_holds_and_refuses_another(tmp_path):
     for _ in range(2):      # once made, once found
         with run_folder(tmp_path / 'new', dict(seeds=[0], data='x')) as out: assert out.is_dir()
-    assert load_json(out / 'study.json') == dict(layout=LAYOUT, identity=dict(seeds=[0], data='x'))
+    assert load_sealed(out / 'study.json') == dict(layout=LAYOUT, identity=dict(seeds=[0], data='x'))
     refused(out, dict(seeds=[1], data='x'), 'holds another study .its seeds differs.')
     refused(out, dict(seeds=[1], data='y'), 'holds another study .its seeds, data differ.')
 

@@ -151,7 +151,7 @@ def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path):
         time.sleep(.05)
     children = psutil.Process(p.pid).children(recursive=True)
     p.kill()
-    assert len(children) == 2 and not psutil.wait_procs(children, timeout=20)[1]
+    assert len(children) == 2 and not psutil.wait_procs(children, timeout=60)[1]
 
 
 def test_two_processes_have_the_losses_of_one(together, alone):

@@ -707,7 +707,7 @@ def test_a_map_of_fifty_thousand_points_works_out_each_thing_once():
 
 # ---- TrainingMonitor, and training that can be stopped
 
-def small_training(tmp_path=None, steps=60, pause=.005):
+def small_training(tmp_path=None, steps=200, pause=.005):
     def run(watch):
         net = torch.nn.Linear(1, 1)
         torch.nn.init.zeros_(net.weight), torch.nn.init.zeros_(net.bias)
@@ -752,7 +752,7 @@ def test_a_training_is_paused_stopped_and_gone_on_with(tmp_path):
     v = m.open()
     m.start()
     again = m.wait()
-    assert m.status == 'finished' and n < 60 and again[0] == weight and torch.equal(again[1], losses)
+    assert m.status == 'finished' and n < 200 and again[0] == weight and torch.equal(again[1], losses)
     until(lambda: 'finished' in v.info.value)
     m.pause(), m.start()
     assert m.status == 'finished'
