@@ -1,7 +1,7 @@
 "Tables of experiments: methods beside each other, each as left-out images chose it."
 import pytest
 
-from ltnb.comparisons import SHARED, above, at_own_tau, chosen_rows, chosen_table, compared_table, figure_at, lines, over_draws
+from ltnb.comparisons import SHARED, above, at_own_tau, chosen_rows, chosen_table, compared_table, few_at, figure_at, lines, over_draws
 from ltnb.experiments import COMPARED
 
 
@@ -79,3 +79,11 @@ def test_tau_is_chosen_for_all_classes_by_left_out_images_and_read_off_for_each_
     assert at_own_tau(dict(curve=curve)) == dict(tau=1., all=[50., 52.], few=[1., 3.])
     curve['test']['draws']['few'] = None        # no class is few-shot
     assert at_own_tau(dict(curve=curve))['few'] is None
+
+
+def test_few_shot_accuracy_at_an_accuracy_over_all_classes():
+    every, few = [60., 64., 62., 50.], [10., 20., 30., 70.]
+    r = dict(curve=dict(tau=[0., 1., 2., 3.], test=dict(draws=dict(all=[every, every], few=[few, few]))))
+    assert few_at(r, [63., 56.]) == [25., 50.]      # beyond the best accuracy over all, not before it
+    outside = few_at(r, [65., 40.])
+    assert all(x != x for x in outside)
