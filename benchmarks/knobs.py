@@ -36,10 +36,11 @@ def of_network(name, split, settings, steps, compile):
 
 
 def rows():
-    cpu, photos, digits = DEVICE.type == 'cpu', photographs(), load_split()
+    cpu, photos, clothes = DEVICE.type == 'cpu', photographs(), load_split('fashion')
     paper = replace(generator_settings(photos, 'paper'), batch_size=8 if cpu else 64, dropout=0.)    # masks depend on the layout
     found = of_network(f"the papers' U-Net, 32×32, batch {paper.batch_size}", photos, paper, 5 if cpu else 30, not cpu)
-    found += of_network('small U-Net, 8×8, batch 64', digits, generator_settings(digits), 15, True)
+    small = generator_settings(clothes)
+    found += of_network(f'small U-Net, 16×16, batch {small.batch_size}', clothes, small, 15, True)
 
     with seeded(0): net = unet(photos, paper).to(DEVICE)
     for p in net.parameters(): p.grad = torch.randn_like(p)

@@ -27,7 +27,7 @@ def ancestral(net, labels, null, steps=1000):
 
 def quality():
     "Few-shot recall of both ways with trained generators, from the recorded experiment `samplers`."
-    rows = json.loads((Path(__file__).parents[1] / 'nbs/recorded/samplers.json').read_text())['rows']
+    rows = json.loads((Path(__file__).parents[1] / 'nbs/recorded/digits/samplers.json').read_text())['rows']
     def of(method, sampler, steps):
         v = torch.tensor([r['figures']['few']['recall'] for r in rows if (r['method'], r['sampler'], r['sampling_steps']) == (method, sampler, steps)])
         return f'{v.mean():.2f} ± {v.std():.2f}'
@@ -36,7 +36,7 @@ def quality():
 
 def rows():
     cpu = DEVICE.type == 'cpu'
-    split = load_split() if cpu else photographs()
+    split = load_split('digits') if cpu else photographs()
     settings = generator_settings(split, 'small' if cpu else 'paper')
     with seeded(0): net = unet(split, settings).to(DEVICE).eval()
     n = 64 if cpu else 256

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from .augment import AUGMENTATIONS
 from .compute import default_device, kept_on, mixed_precision
-from .core import InputError, later, load_tensors, optional, recorded, rng, save_tensors, seeded
+from .core import InputError, later, load_tensors, one_line, optional, recorded, rng, save_tensors, seeded
 from .data import ImageSet, Split, batch_indices, reading_seed, to_float
 
 from .metrics import calibration_error, spread
@@ -129,7 +129,7 @@ def _from_timm(name, split):
         if getattr(getattr(net, 'patch_embed', None), 'num_patches', 1) < 1: raise ValueError('its patches are larger')
         return net
     except Exception as e:
-        raise InputError(f'timm:{name} cannot be made for images of {"×".join(map(str, split.image_shape))} ({(str(e) or type(e).__name__).splitlines()[0]})') from e
+        raise InputError(f'timm:{name} cannot be made for images of {"×".join(map(str, split.image_shape))} ({one_line(e)})') from e
 
 # %% ../nbs/09_classifiers.ipynb #9b4dbd25
 @dataclass(frozen=True)
@@ -265,6 +265,7 @@ def train_classifier(split:Split,                       # for the shapes only
                      device=None,
                      frozen:nn.Module=None,             # a trained classifier whose features are kept; only a new head learns
                      chance:torch.Tensor=None,          # (N,) how likely an image is to be drawn; read in epochs if None
+                     anew:bool=False,                   # where `path` has one of other data it is moved aside, and trained again
                      **kwargs                           # for `ltnb.training.train`: `save_every`, `watch`
                     ) -> nn.Module:                     # in evaluation mode
     "A classifier trained on `data`; last step's weights, whatever the test set says; loaded if `path` has it already."
@@ -283,7 +284,8 @@ def train_classifier(split:Split,                       # for the shapes only
     def save(path, net, about):
         save_tensors(path, net.state_dict(), about=about)
         checkpoint.unlink(missing_ok=True)
-    return artifact(path, about, make, load, save, lambda path: load_tensors(path, tensors=False)[1]['about'])
+    return artifact(path, about, make, load, save, lambda path: load_tensors(path, tensors=False)[1]['about'],
+                    ['data', 'frozen', 'chance']*anew)
 
 # %% ../nbs/09_classifiers.ipynb #bc69b394
 @torch.no_grad()

@@ -26,8 +26,8 @@ def _seeds(text):
 
 def _draws(text):
     draws = [int(x) if x.isdecimal() else x for x in text.split(',')]
-    if len(set(draws)) < len(draws) or any(d != 'ldam' and not isinstance(d, int) for d in draws):
-        raise argparse.ArgumentTypeError(f'{text!r}: draws are ldam (the literature\'s) and whole numbers, each once')
+    if len(set(draws)) < len(draws) or any(d != 'ldam' and not (isinstance(d, int) and d < 2**32) for d in draws):
+        raise argparse.ArgumentTypeError(f'{text!r}: draws are ldam (the literature\'s) and whole numbers below 2**32, each once')
     return draws
 
 def _names(text): return text.split(',')
@@ -68,7 +68,7 @@ def _add_run(*parsers):
         p.add_argument('--log', metavar='TRACKER', help='log losses, samples and figures to a tracker of accelerate: tensorboard '
                        '(in DIR/logs), trackio, wandb …; its package must be installed')
         p.add_argument('--workers', type=_workers, metavar='N',
-                       help='trainings at once in one process (default: one a core on a CPU, one on an accelerator)')
+                       help='worker processes, a training in each (default: one a core on a CPU, one on an accelerator)')
 
 # %% ../nbs/90_cli.ipynb #19c2b374
 def _add_study(p):
@@ -157,7 +157,7 @@ def _study(a):
     from ltnb.compute import on_main
     from ltnb.core import InputError
     from ltnb.forecast import forecast, forecast_text
-    from ltnb.notebooks import run_notebooks
+    from ltnb.notebooks import run_notebooks, stage_notebooks
     from ltnb.published import deviations
     from ltnb.runs import Run
     from ltnb.report import accuracy_table, generator_table, rarest_group
@@ -172,6 +172,7 @@ def _study(a):
                          'which the stage notebooks are written for')
     if a.notebooks and a.marks:
         raise InputError('--notebooks goes without --marks: the stage notebooks are about what filters do by themselves')
+    if a.notebooks: stage_notebooks(a.notebooks)     # what is missing is said now, not after the study
     factor = f'-r{a.imbalance_factor:g}' if a.imbalance_factor else ''
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
@@ -230,9 +231,10 @@ def _lab(a):
     os.execv(sys.executable, [sys.executable, '-m', 'jupyterlab', f'--notebook-dir={a.dest}', *root, f'{a.dest}/index.ipynb'])
 
 def _experiment(a):
-    from ltnb.experiments import run_experiment
+    from ltnb.experiments import known_experiment, run_experiment
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/experiments-{a.data.partition(":")[0]}{preset}')
+    for name in a.names: known_experiment(name)
     for name in a.names:
         run_experiment(name, a.data, a.preset, a.seeds, a.draws, out, a.workers, say, a.log)
         say(f'{out}/experiments/{name}.json')
@@ -243,7 +245,7 @@ def main(argv:list=None):
     parent = os.getppid()   # it may be another once torch is imported
     a = parser().parse_args(argv)
     signals = _Signals(program=argv is None)
-    from ltnb.compute import disband, end_with, is_of_the_team
+    from ltnb.compute import disband, end_with, is_of_the_team, is_out_of_memory
     from ltnb.core import InputError, TrainingError
     end_with(parent)
     try:
@@ -252,13 +254,13 @@ def main(argv:list=None):
         disband()
     except InputError as e: _stop(e, 2)
     except TrainingError as e: _stop(e, 1)
-    except RuntimeError as e:
+    except (MemoryError, RuntimeError) as e:
+        if is_out_of_memory(e): _stop(e, 1, 'out of memory; with --workers 1 less is held at once, and the same command goes on')
         if not is_of_the_team(e): raise
         _stop(e, 1, 'another process of the team died (killed, or out of memory?); what was finished is kept, the same command goes on')
     except OSError as e:
         _stop(e, 2, f'{e.filename or ""}: {e.strerror or e}'.lstrip(': ')
               + '; nothing that was finished is lost, the same command goes on')
-    except MemoryError as e: _stop(e, 1, 'out of memory; with --workers 1 less is held at once, and the same command goes on')
     except KeyboardInterrupt as e: _stop(e, signals.status, 'interrupted; the same command goes on where it was')
     finally: signals.end()
 

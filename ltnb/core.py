@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TEMPORARY', 'InputError', 'Damaged', 'TrainingError', 'TrainingStopped', 'rng', 'seeded', 'later', 'said_fields',
            'recorded', 'clean', 'warn', 'atomic', 'sweep', 'save_text', 'save_json', 'load_json', 'json_sha256',
-           'save_sealed', 'load_sealed', 'checked', 'save_tensors', 'load_tensors', 'set_aside', 'fingerprint',
-           'optional', 'progress']
+           'save_sealed', 'load_sealed', 'checked', 'save_tensors', 'load_tensors', 'one_line', 'set_aside',
+           'fingerprint', 'optional', 'progress']
 
 # %% ../nbs/00_core.ipynb #80b551ad
 import errno, glob, hashlib, importlib, itertools, json, logging, os, shutil, sys, tempfile, threading
@@ -78,7 +78,7 @@ TEMPORARY = '.ltnb-writes'  # how the names of temporary folders end
 @contextmanager
 def atomic(path:str|Path): # the file or folder to make; a file that is there is replaced, a folder must not be there
     "A temporary path to write to, moved to `path` when the block ends well, deleted when it does not."
-    path = Path(path)
+    path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
     tmp = Path(tempfile.mkdtemp(TEMPORARY, f'.{path.name}.', path.parent))
@@ -124,7 +124,7 @@ def _to_disk(tmp):
 # %% ../nbs/00_core.ipynb #dcf62f28
 def _sync(path):
     if os.name == 'nt' and path.is_dir(): return      # Windows has no such thing for folders
-    f = os.open(path, os.O_RDONLY)
+    f = os.open(path, os.O_RDWR if os.name == 'nt' else os.O_RDONLY)
     try: os.fsync(f)
     except OSError as e:
         if e.errno != errno.EINVAL: raise           # a file system that cannot
@@ -203,6 +203,10 @@ def load_tensors(path:str|Path,
         raise Damaged(f'{path} is damaged or not one of ours ({e}): delete it, and it is made again') from None
 
 # %% ../nbs/00_core.ipynb #83adf8af
+def one_line(error:Exception) -> str:
+    "The first line of what an error says, or its kind where it says nothing."
+    return (str(error) or type(error).__name__).splitlines()[0]
+
 def set_aside(path:str|Path, why:Exception):
     "Move what is damaged to NAME.damaged, or the next such name that is free, and say so."
     path = Path(path)

@@ -9,6 +9,7 @@ __all__ = ['GROUPS', 'GROUP_COLORS', 'SUBSETS', 'SIDE', 'long_tail_counts', 'gro
 
 # %% ../nbs/01_data.ipynb #ebb317f9
 import hashlib, io
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -135,6 +136,8 @@ class Split:
     spare: ImageSet = None             # further real images, of the pool but in none of `train`, `full` and `test`
 
     def __post_init__(self):
+        twice = [name for name, times in Counter(self.class_names).items() if times > 1]
+        if twice: raise InputError(f'{self.name}: {len(twice)} names stand for several classes, such as {twice[0]}: each class needs its own')
         self.counts = self.train.counts(self.num_classes)
         empty = [self.class_names[c] for c, n in enumerate(self.counts) if n == 0]
         if empty: raise InputError(f'{self.name}: no training image in class {", ".join(empty[:5])}'
@@ -206,7 +209,7 @@ def _grid(h, w): return max(1, SIDE // h), max(1, SIDE // w)
 
 def _mosaics(images): # (N, C, H, W) uint8 -> list of WebP files as uint8 tensors
     from PIL import Image
-    (n, c, h, w), (down, across) = images.shape, _grid(*images.shape[2:])
+    (_, c, h, w), (down, across) = images.shape, _grid(*images.shape[2:])
     files = []
     for part in progress(images.split(down * across), 'packing', unit='mosaic'):
         sheet = torch.zeros(down * across, c, h, w, dtype=torch.uint8)

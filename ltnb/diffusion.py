@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CBDM_CODE', 'SAMPLERS', 'noise_schedule', 'GeneratorSettings', 'generator_settings', 'unet', 'count_parameters',
            'patch_of', 'predict_noise', 'NoisyBatch', 'ddpm_loss', 'noisy_batch', 'SamplingStep', 'SamplingHook',
-           'ClassConditionalPipeline', 'with_sampler', 'sample', 'samples_about', 'draw_samples']
+           'ClassConditionalPipeline', 'scheduler_said', 'with_sampler', 'sample', 'samples_about', 'draw_samples']
 
 # %% ../nbs/07_diffusion.ipynb #0eb36918
 import inspect, math, time
@@ -312,6 +312,10 @@ SAMPLERS = {'ddpm': DDPMScheduler.from_config, 'ddim': DDIMScheduler.from_config
             'dpmsolver++': DPMSolverMultistepScheduler.from_config,
             'sde-dpmsolver++': partial(DPMSolverMultistepScheduler.from_config, algorithm_type='sde-dpmsolver++')}
 
+def scheduler_said(scheduler) -> str:
+    "Which sampler a scheduler of diffusers is, as it is noted beside samples."
+    return ' '.join([type(scheduler).__name__, scheduler.config.get('algorithm_type', '')]).strip()
+
 def with_sampler(pipe:ClassConditionalPipeline,
                  name:str='sde-dpmsolver++' # one of `SAMPLERS`
                 ) -> ClassConditionalPipeline:
@@ -359,19 +363,19 @@ def draw_samples(pipe:ClassConditionalPipeline,
                  guidance:float=0.,
                  steps:int=20,
                  policy=None,          # as in `sample`, and so is `asked`
-                 asked:dict=None
+                 asked:dict=None,
+                 anew:bool=False       # where `path` has those of another training of the generator they are moved aside, and drawn again
                 ) -> ImageSet:         # all marked synthetic, class by class
     "As many samples of each class, loaded if `path` has them already; an `InputError` if it has others."
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
     about = dict(seed=seed, per_class=per_class,
-                 sampler=' '.join([type(pipe.scheduler).__name__,
-                                   pipe.scheduler.config.get('algorithm_type', '')]).strip(),
-                 steps=steps, guidance=guidance, policy=describe(policy),
+                 sampler=scheduler_said(pipe.scheduler), steps=steps, guidance=guidance, policy=describe(policy),
                  generator_sha256=fingerprint(pipe.unet.state_dict()))
     def draw():
         start = time.perf_counter()
         return sample(pipe, labels, seed, guidance, steps, policy=policy, asked=asked), time.perf_counter() - start
     def save(path, drawn, about):
         save_tensors(path, dict(images=drawn[0], labels=labels), **about, count=len(labels), seconds=drawn[1])
-    images, _ = artifact(path, about, draw, lambda path: (load_tensors(path)[0]['images'], None), save, samples_about)
+    images, _ = artifact(path, about, draw, lambda path: (load_tensors(path)[0]['images'], None), save, samples_about,
+                         ['generator_sha256']*anew)
     return ImageSet.generated(images, labels)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WITHOUT', 'FILTERED', 'SAMPLES', 'EXPERIMENTS', 'CLASSIFIER_SEEDS', 'COMPARED', 'CHOSEN_ON', 'training_set_figures',
-           'images_per_second', 'harmonic', 'run_experiment']
+           'images_per_second', 'harmonic', 'known_experiment', 'run_experiment']
 
 # %% ../nbs/70_experiments.ipynb #3be39f42
 import json, time
@@ -315,6 +315,10 @@ def _compare_all(runs, earlier, seeds, workers, say, lives): # what the result o
 
 # %% ../nbs/70_experiments.ipynb #a464e0cc
 # The rows of an experiment are parts of runs: in OUT, those of further draws in OUT/draws.
+def known_experiment(name:str):
+    "An `InputError` where there is no such experiment."
+    if name not in (*EXPERIMENTS, 'after'): raise InputError(f'unknown experiment {name!r}: it is one of {", ".join(EXPERIMENTS)}, after')
+
 def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
                    data:str='fashion',   # a data set whose full training set is known
                    preset:str='small',
@@ -326,8 +330,7 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
                    log:str=None          # the tracker that losses are logged to, as accelerate names it
                   ) -> dict:             # what is in OUT/experiments/NAME.json
     "Measure all rows of an experiment with every seed, going on where an interrupted run was."
-    if name not in (*EXPERIMENTS, 'after'):
-        raise InputError(f'unknown experiment {name!r}: it is one of {", ".join(EXPERIMENTS)}, after')
+    known_experiment(name)
     log = logbook(log, out)
     splits = [load_split(data, subset=d) for d in draws]
     split = splits[0]

@@ -18,8 +18,8 @@ from .data import first_of
 from .diffusion import ClassConditionalPipeline, count_parameters, noise_schedule, sample, unet, with_sampler
 from .generators import train_generator
 from .making import plan
-from .runs import Run, name_of
-from .specs import GENERATORS, LOSSES, Learner, Recipe
+from .runs import Run
+from .specs import LOSSES, Learner, Recipe
 from .training import first_steps
 
 # %% ../nbs/71_forecast.ipynb #30892169
@@ -111,22 +111,20 @@ def _forecast(run, wanted):
     a_pass, images = _seconds_a_pass(run), s.sampling.per_class * run.split.num_classes
     extrapolated = any(x[-1] for x in (*a_step.values(), *learn.values(), a_pass))
     seconds = dict(generators=0., samples=0., classifiers=0.)
-    for r, seed in of(Run.generator):
-        if not run.file('generators', name_of(r, GENERATORS), seed, '').exists():
-            own = s.of_recipe(r)
-            seconds['generators'] += own.steps * (a_step[plain(r)][0] + aid * own.batch_size * bool(r.aid))
-    for r, seed in of(Run.samples):
-        if not run.samples_file(r, seed).exists():
-            draw = run.draw(r)
-            seconds['samples'] += images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1) * a_pass[0]
-    weights = count_parameters(unet(run.split, s.generator)) * (4*len(of(Run.generator)) + 7)    # with three earlier averages; the checkpoint of one in training
+    trained = [r for r, seed in of(Run.generator) if not run.generator_folder(r, seed).exists()]
+    for r in trained:
+        own = s.of_recipe(r)
+        seconds['generators'] += own.steps * (a_step[plain(r)][0] + aid * own.batch_size * bool(r.aid))
+    drawn = [r for r, seed in of(Run.samples) if not run.samples_file(r, seed).exists()]
+    for draw in map(run.draw, drawn):
+        seconds['samples'] += images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1) * a_pass[0]
+    weights = count_parameters(unet(run.split, s.generator)) * (4*len(trained) + 7*bool(trained))    # with three earlier averages; the checkpoint of one in training
     for what, learner, g, seed in of(Run.trained):
-        if learner.tau: continue        # another one, adjusted, which is not kept
+        if learner.tau or run.classifier_file(what, learner, g, seed).exists(): continue    # an adjusted one is not kept
         weights += learn[kind(learner)][1]
-        if run.classifier_file(what, learner, g, seed).exists(): continue
         seconds['classifiers'] += s.of_learner(learner)[1].of(_images(run, what)).steps * learn[kind(learner)][0]
-    pixels = run.split.train.images[0].nbytes * (images * len(of(Run.samples))
-                                                 + sum(sum(run.target(what)) for what, _ in of(Run.filled)))
+    filled = [what for what, seed in of(Run.filled) if not run.file('filled', what.name, seed).exists()]
+    pixels = run.split.train.images[0].nbytes * (images * len(drawn) + sum(sum(run.target(what)) for what in filled))
     return dict(seconds=seconds, memory=None if extrapolated else _memory(device), disk=4*weights + pixels, extrapolated=extrapolated)
 
 # %% ../nbs/71_forecast.ipynb #92c57cf5

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .cards import generator_files
 from .compute import Speed, default_device, kept_on, mixed_precision, team, usual_speed
-from .core import Damaged, InputError, atomic, fingerprint, load_sealed, recorded, save_sealed, seeded
+from .core import Damaged, InputError, atomic, fingerprint, load_sealed, one_line, recorded, save_sealed, seeded
 from .data import Split
 from .diffusion import (ClassConditionalPipeline, GeneratorSettings, count_parameters, ddpm_loss, generator_settings,
                             noise_schedule, noisy_batch, predict_noise, unet, with_sampler)
@@ -150,7 +150,7 @@ def load_generator(path:str|Path) -> ClassConditionalPipeline: # a folder that `
     except Exception as e:
         passing = isinstance(e, OSError) and e.errno not in (None, errno.ENOENT) or isinstance(e, (ImportError, MemoryError))
         if passing: raise       # the generator may be as it should be
-        raise Damaged(f'{path} cannot be loaded ({(str(e) or type(e).__name__).splitlines()[0]}): delete it, and it is made again') from e
+        raise Damaged(f'{path} cannot be loaded ({one_line(e)}): delete it, and it is made again') from e
     if training.get('sha256', seen := _sha256(pipe)) != seen: raise Damaged(f'{path} is damaged: delete it, and it is made again')
     pipe.training, card = training, Path(path)/'README.md'
     pipe.extra = generator_files(training) | ({'README.md': card.read_text('utf-8', 'replace')} if card.is_file() else {})

@@ -22,7 +22,7 @@ class _Drawn(BaseModel): # what a sample's number means
     sampler: str
     steps: int
     guidance: float
-    policy: str | None = None
+    policy: dict | str | None = None
     generator_sha256: str
 
 class _Mark(BaseModel):

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 
 import torch
 from .compute import default_device
-from .core import InputError, optional, progress, rng
+from .core import InputError, one_line, optional, progress, rng
 from .data import Split
 
 # %% ../nbs/08_metrics.ipynb #3651fd65
@@ -234,7 +234,7 @@ def _inception():
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3, URL_INCEPTION_V3
     try: return FeatureExtractorInceptionV3('inception', ['2048']).to(default_device())
     except Exception as e:
-        raise InputError(f'the Inception weights cannot be had ({str(e).splitlines()[0]}): put {URL_INCEPTION_V3} into '
+        raise InputError(f'the Inception weights cannot be had ({one_line(e)}): put {URL_INCEPTION_V3} into '
                          f'{torch.hub.get_dir()}/checkpoints, or measure on pixels or on a classifier\'s features') from None
 
 @torch.no_grad()
@@ -254,7 +254,7 @@ def _timm(name):
     try: net = timm.create_model(name, pretrained=True, num_classes=0).eval().to(default_device())
     except Exception as e:
         from huggingface_hub.constants import HF_HUB_CACHE
-        raise InputError(f'timm:{name} cannot be had ({(str(e) or type(e).__name__).splitlines()[0]}): it is a network of timm with '
+        raise InputError(f'timm:{name} cannot be had ({one_line(e)}): it is a network of timm with '
                          f'pretrained weights, which are fetched where there is a network, and then lie in {HF_HUB_CACHE}') from None
     return net, timm.data.resolve_model_data_config(net)
 
@@ -357,7 +357,8 @@ def class_figures(split:Split,
             members[c] = parts
         if n > 1: m |= dict(diversity=diversity(R, F), frechet=frechet_distance(R, F), kid=kernel_distance(R, F),
                             vendi=vendi_score(F) / vendi_score(R))
-        if n: m |= dict(memorised=memorised(F, T, f_test[split.test.labels == c]))
+        unseen = f_test[split.test.labels == c]
+        if n and len(unseen): m |= dict(memorised=memorised(F, T, unseen))
         if n and right is not None: m |= dict(class_consistency=right[mine].float().mean().item())
         per_class.append(m)
     del f_train     # as large as all others together, and not needed for what follows

@@ -29,7 +29,7 @@ from .metrics import METRICS, class_figures, feature_space
 from .policies import Policy, policy_of
 from .rebalancing import adjust, class_weights, fit_rho
 from .sources import load_split
-from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Recipe, RunSettings,
+from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Measuring, Recipe, RunSettings,
                         TrainingSet, capped, recipe_of, run_settings)
 from .tracking import Logbook, log_accuracy, log_samples
 from .training import artifact
@@ -147,7 +147,7 @@ class Run:
         recipe = recipe_of(recipe)
         draw = self.draw(recipe)
         return draw_samples(with_sampler(self.generator(recipe, seed), draw.sampler), self.split_of(recipe),
-                            self.settings.sampling.per_class, self.samples_file(recipe, seed), seed, **self._drawn_by(draw))
+                            self.settings.sampling.per_class, self.samples_file(recipe, seed), seed, anew=True, **self._drawn_by(draw))
 
     def samples_file(self, recipe:Recipe|str, seed:int=0) -> Path:
         "Where its samples are kept."
@@ -179,7 +179,7 @@ class Run:
 
     def real(self) -> ImageSet|None:
         "What the settings compare samples with; None: the test images."
-        return None if 'test' in self.settings.metrics.real else self.split.balanced
+        return None if self.settings.metrics.real == Measuring.real else self.split.balanced
 
     def _of_all_classes(self, recipe):
         if recipe.head == 0: raise InputError(f'{recipe.name} does not know all classes: it cannot be measured on them')
@@ -220,7 +220,7 @@ class Run:
     def kept_row(self, name:str, of:dict, make) -> dict:
         "What `make()` gives, kept in rows/NAME.json with what it is `of` and what the run is."
         return artifact(self.out/'rows'/f'{name}.json', dict(of=of, run=self.identity()), make, lambda path: load_sealed(path)['row'],
-                        lambda path, row, about: save_sealed(path, dict(about, row=row)), load_sealed)
+                        lambda path, row, about: save_sealed(path, dict(about, row=row)), load_sealed, ['of'])
 
     # ---- filters and training sets
     def filter_of(self, what:TrainingSet) -> tuple: # a `Filter`, not fitted, and the classifier whose features it sees
@@ -261,8 +261,7 @@ class Run:
         about = dict(recorded(what), rule=repr(self.filter_of(what)[0]), drawn={k: drawn.get(k) for k in DRAWN},
                      want=self.target(what), marks=marks, run=self.identity())
         return artifact(self.file('filled', what.name, seed), about, lambda: self._fill(what, seed),
-                        lambda path: load_filled(path, self.split), save_filled,
-                        samples_about)
+                        lambda path: load_filled(path, self.split), save_filled, samples_about, ['drawn'])
 
     def _fill(self, what, seed):
         r, number = self.filter_report(what, seed), self._classes_of(what.recipe)
@@ -290,7 +289,7 @@ class Run:
         own, settings = self.settings.of_learner(learner)
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
         path = self.classifier_file(what, learner, generator_seed, seed)
-        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, watch=self.log.watch(path))
+        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, anew=True, watch=self.log.watch(path))
 
     def classifier_file(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> Path:
         "Where a classifier is kept."

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import InputError, optional, progress, warn
+from .core import InputError, one_line, optional, progress, warn
 from .data import ImageSet, Split, digests, from_pack, long_tail_counts, thin_out
 
 # %% ../nbs/02_sources.ipynb #ef1087dd
@@ -192,6 +192,12 @@ def _columns(features, data): # names of the column of images and of that of cla
     return images[0], classes[0]
 
 # %% ../nbs/02_sources.ipynb #a866c323
+def _class_names(labels, data):
+    if odd := [i for i, y in enumerate(labels) if not isinstance(y, (int, str))]:
+        raise InputError(f'{data}: row {odd[0]} has the class {labels[odd[0]]}: a number or a name is needed')
+    if len({type(y) for y in labels}) > 1: raise InputError(f'{data}: some classes are numbers, some are names')
+    return sorted(set(labels))
+
 def _read_rows(rows, image, label, names, root, data):
     "The images of a part of a data set; those that are files of their own must lie below `root`."
     datasets = optional('datasets', 'hf')
@@ -217,7 +223,7 @@ def from_hub(name:str,                # of a data set on the Hub, or a folder; a
     repo, config = (name, None) if Path(name).exists() else (name.partition(':')[0], name.partition(':')[2] or None)
     try: parts = datasets.load_dataset(repo, config)
     except Exception as e:
-        raise InputError(f'hf:{name} cannot be loaded by datasets ({(str(e) or type(e).__name__).splitlines()[0]})') from e
+        raise InputError(f'hf:{name} cannot be loaded by datasets ({one_line(e)})') from e
     if 'train' not in parts: raise InputError(f'hf:{name} has the parts {", ".join(parts)}, but none that is called train')
     test = next((part for part in ('test', 'validation') if part in parts), None)
     if test and test_share is not None: raise InputError(f'hf:{name} has the part {test}: leave --test-share out')
@@ -225,7 +231,7 @@ def from_hub(name:str,                # of a data set on the Hub, or a folder; a
         raise InputError(f'hf:{name} has neither test nor validation part: --test-share 0.2 holds out a fifth for the test')
     image, label = _columns(parts['train'].features, f'hf:{name}')
     feature = parts['train'].features[label]
-    names = getattr(feature, 'names', None) or sorted(set(parts['train'][label]), key=lambda x: (x is None, x))
+    names = getattr(feature, 'names', None) or _class_names(parts['train'][label], f'hf:{name}')
     root = Path(repo) if Path(repo).exists() else Path(datasets.config.HF_CACHE_HOME)
     read = lambda part: _read_rows(parts[part], image, label, names, root, f'hf:{name}')
     train, test = held_out(read('train'), names, test_share) if test_share is not None else (read('train'), read(test))
@@ -333,11 +339,15 @@ def thinned(name:str, train:ImageSet, test:ImageSet, names:list, imbalance_facto
                  float(imbalance_factor), source, subset, spare if len(spare) else None)
 
 # %% ../nbs/02_sources.ipynb #5793dff8
+def _tested(data, split):
+    "The split; an `InputError` where a class has no test image."
+    empty = [split.class_names[c] for c, n in enumerate(split.test.counts(split.num_classes)) if not n]
+    if empty: raise InputError(f'{data}: no test image in class {", ".join(empty[:5])}: every class needs at least one')
+    return split
+
 def _check_own(data, train, test, names, allow_overlap):
     "An `InputError` for what cannot end well with a user's images; one line on images that are there twice."
     if min(train.images.shape[2:]) < 4: raise InputError(f'{data}: images of {train.images.shape[3]}×{train.images.shape[2]} pixels are too small: 4 a side or more')
-    empty = [names[c] for c, n in enumerate(test.counts(len(names))) if not n]
-    if empty: raise InputError(f'{data}: no test image in class {", ".join(empty[:5])}: every class needs at least one')
     seen = Counter(digests(train.images))
     both = sum(d in seen for d in digests(test.images))
     if both and not allow_overlap:
@@ -359,7 +369,7 @@ def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROO
     if name == 'pack' and root:
         if (imbalance_factor, profile, test_share) != (None, None, None):
             raise InputError(f'{root} is a split already: neither its imbalance nor its test set can be set')
-        return replace(from_pack(root), source=source)
+        return _tested(data, replace(from_pack(root), source=source))
     as_it_is = name in ('folder', 'hf') or name.startswith('imagenet_lt')
     if profile is None: profile = 'natural' if as_it_is and imbalance_factor is None else 'exp'
     if profile == 'natural' and imbalance_factor is not None:
@@ -368,8 +378,9 @@ def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROO
     usual, n_max = USUAL.get(name, (100, None))
     name, train, test, names = read_pool(data, download, test_share)
     if as_it_is: _check_own(data, train, test, names, allow_overlap)
-    if profile == 'natural': return Split(name, train, test, names, source=source)
-    return thinned(name, train, test, names, usual if imbalance_factor is None else imbalance_factor, profile, subset, source, n_max)
+    if profile == 'natural': return _tested(data, Split(name, train, test, names, source=source))
+    factor = usual if imbalance_factor is None else imbalance_factor
+    return _tested(data, thinned(name, train, test, names, factor, profile, subset, source, n_max))
 
 # %% ../nbs/02_sources.ipynb #64f06ce6
 def source_of(split:Split) -> dict|None: # None where it was not loaded

@@ -368,6 +368,7 @@ def run_settings(split:Split,
     settings = RunSettings(preset, generator_settings(split, size), classifier, SAUSettings(classifier), sampling[size],
                            Measuring(features='ce' if split.is_colour else 'pixels'), dict(tiny=0, desk=1, budget=0).get(preset, 3), target)
     if preset in PAPERS: settings = as_published(settings, split)
+    if split.full is None: settings = replace(settings, metrics=replace(settings.metrics, real=Measuring.real))     # no balanced set to compare with
     if features: settings = replace(settings, metrics=replace(settings.metrics, features=features))
     if network:
         known_network(network)

@@ -41,7 +41,7 @@ from .tracking import logbook
 def study_rows(run:Run, rows='all') -> list: # rows: 'story', 'all', or names
     "The names of `CLASSIFIERS` that are wanted and make sense for this data and size."
     story = (*STORY, *LADDER) if run.settings.preset in ('diffult', 'paper') else STORY
-    wanted = dict(story=story, all=CLASSIFIERS).get(rows, rows) if isinstance(rows, str) else rows
+    wanted = dict(story=story, all=CLASSIFIERS).get(rows, [rows]) if isinstance(rows, str) else rows
     for row in wanted: by_name(row, CLASSIFIERS)
     own = run.settings.sau.classifier != run.settings.classifier
     return [row for row, (what, learner) in CLASSIFIERS.items() if row in wanted

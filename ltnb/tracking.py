@@ -14,7 +14,7 @@ import torch
 
 from .classifiers import accuracy_figures
 from .compute import is_main
-from .core import InputError
+from .core import InputError, one_line
 from .data import GROUPS, ImageSet, Split, tail_classes
 from .metrics import METRICS
 from .show import tiles
@@ -51,7 +51,7 @@ class Logbook:
             run.main_process_only = False   # a process that works alone logs what it makes
             getattr(run, 'start', lambda: None)()
         except (Exception, SystemExit) as e:
-            raise InputError(f'--log {self.tracker} cannot be started ({(str(e) or type(e).__name__).splitlines()[0]})') from e
+            raise InputError(f'--log {self.tracker} cannot be started ({one_line(e)})') from e
         return run
 
     def watch(self, path):

@@ -38,7 +38,8 @@ def artifact(path:str|Path,   # file or folder where the part is kept; nowhere i
              make,            # make() -> the part
              load,            # load(path) -> the part
              save,            # save(path, part, about)
-             about_of         # about_of(path) -> what was said about the part there
+             about_of,        # about_of(path) -> what was said about the part there
+             inputs=()        # entries of `about` that say what it is made of; where only these differ it is moved aside and made again
             ):
     "The part at `path` if it was made alike, an `InputError` if another one is there; else made now, and kept."
     about = json.loads(json.dumps(about))
@@ -47,6 +48,7 @@ def artifact(path:str|Path,   # file or folder where the part is kept; nowhere i
             was = about_of(path)
             if not isinstance(was, dict) or not set(about) & set(was): raise Damaged(f'{path} is damaged: delete it, and it is made again')
             if differ := [k for k in about if was.get(k) != about[k]]:
+                if {*differ} <= {*inputs}: raise Damaged(f'{path} was made of another {", ".join(differ)}: delete it, and it is made again')
                 raise InputError(f'{path} was made with another {", ".join(differ)}: use another folder, or delete it')
             return load(path)
         except Damaged as e: on_main(set_aside, path, e)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from ltnb.cli import main
 from ltnb.experiments import EXPERIMENTS
@@ -47,6 +48,9 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, folder):
             (['study', '--data', f'folder:{folder}', '--draws', 'ldam,1', '--out', tmp_path / 'new'],
              'its draws are all alike, as its classes are taken as they are: leave --draws out'),
             (['experiment', 'cbdm', '--draws', ''], 'draws are ldam'),
+            (['study', '--draws', str(2**32)], 'below 2**32'),
+            (['study', '--notebooks', tmp_path / 'empty'], 'no stage notebooks there'),
+            (['experiment', 'collapse', 'cbmd', '--out', tmp_path / 'new'], "unknown experiment 'cbmd'"),
             (['experiment', 'alchemy'], 'collapse, cbdm, samplers'),
             (['experiment', 'cbdm', '--data', f'folder:{folder}', '--out', tmp_path / 'e'], 'balanced training set'),
             (['experiment', 'cbdm', '--data', 'digits', '--preset', 'tiny', '--out', tmp_path / 'theirs'],
@@ -121,10 +125,11 @@ def test_the_help_names_every_experiment(capsys):
 
 
 @pytest.mark.parametrize('error, status', [(KeyboardInterrupt(), 130), ('InputError', 2), ('TrainingError', 1),
-                                           (OSError(5, 'Input/output error', 'disk'), 2)], ids=str)
+                                           (OSError(5, 'Input/output error', 'disk'), 2), (MemoryError(), 1), ('OutOfMemoryError', 1)], ids=str)
 def test_the_status_says_what_went_wrong(error, status, monkeypatch, capsys):
     import ltnb.core
     import ltnb.experiments
+    if error == 'OutOfMemoryError': error = torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
     if isinstance(error, str): error = getattr(ltnb.core, error)('one line')
     def run(*args): raise error
     monkeypatch.setattr(ltnb.experiments, 'run_experiment', run)

@@ -23,6 +23,7 @@ from ltnb.cli import main
 from ltnb.core import Damaged, InputError, TrainingError, atomic, clean, load_sealed, load_tensors, save_tensors, set_aside
 from ltnb.data import pack
 from ltnb.folder import is_whole, run_folder
+from ltnb.generators import _save_generator, load_generator
 from ltnb.marks import load_marks, marks_for
 from ltnb.report import report
 from ltnb.sources import load_split
@@ -79,6 +80,23 @@ def test_what_is_damaged_is_moved_aside_and_made_again_and_the_end_is_the_same(w
     a, b = (load_tensors(p / 'samples/ddpm.safetensors')[0]['images'] for p in (out, whole[1]))
     assert torch.equal(a, b)
     if harm is not lose: assert all('\n' not in r.message and 'made again' in r.message for r in caplog.records if r.name == 'ltnb') and caplog.records
+
+
+@pytest.mark.slow
+def test_what_was_made_of_a_generator_that_is_trained_anew_elsewhere_is_made_again(whole, bars, tmp_path, caplog):
+    "On an accelerator, or with other threads, a training repeated does not end with the same bits."
+    results, out = whole[0], tmp_path / 'copy'
+    shutil.copytree(whole[1], out)
+    pipe = load_generator(out / 'generators/ddpm')
+    with torch.no_grad(): next(pipe.unet.parameters()).add_(.01)
+    shutil.rmtree(out / 'generators/ddpm')
+    _save_generator(out / 'generators/ddpm', pipe, pipe.training)
+    again = run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, **QUIET)
+    said = [r.message for r in caplog.records if r.name == 'ltnb']
+    assert any('samples/ddpm.safetensors was made of another generator_sha256: moved to ddpm.safetensors.damaged, and made again' in m for m in said)
+    assert all('\n' not in m and 'made again' in m for m in said) and is_whole(out)
+    assert figures(again)['generators']['cbdm'] == figures(results)['generators']['cbdm']
+    assert figures(again)['generators']['ddpm'] != figures(results)['generators']['ddpm']
 
 
 @pytest.mark.slow

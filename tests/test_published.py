@@ -40,6 +40,14 @@ def test_every_row_that_names_a_field_is_what_the_preset_runs_with(preset, split
         assert x.items() >= value.items() if isinstance(value, dict) else x == value, field
 
 
+@pytest.mark.parametrize('preset', PRESETS)
+def test_where_the_balanced_set_is_not_known_test_images_take_its_place(preset, tmp_path):
+    split = replace(CIFAR100, full=None)
+    run = Run(split, tmp_path, run_settings(split, preset))
+    assert run.real() is None and run.settings.metrics.real == 'held-out test images'
+    assert any('held-out test images' in line for line in deviations(run.settings, split)) == (preset in PAPERS and preset != 'sau')
+
+
 def test_figures_of_the_papers_themselves():
     cbdm, diffult, sau, paper = (run_settings(CIFAR100, p) for p in ('cbdm', 'diffult', 'sau', 'paper'))
     ddpm, own = cbdm.of_recipe(Recipe('ddpm')), cbdm.of_recipe(Recipe('cbdm'))

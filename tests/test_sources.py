@@ -1,5 +1,6 @@
 "Every source of images, and what is said of bad input."
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,16 @@ def test_lists_such_as_imagenet_lts(tmp_path):
     with pytest.raises(InputError, match='unknown data set'): load_split(f'imagenet_lt:{tmp_path}')
 
 
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    "As of lists whose files lie in one folder: the classes would be taken for one."
+    for part in 'train', 'test':
+        (tmp_path / part).mkdir()
+        for c in range(2): Image.fromarray(np.full((16, 16, 3), 99*c, np.uint8)).save(tmp_path / f'{part}/{c}.png')
+        (tmp_path / f'ImageNet_LT_{part}.txt').write_text(f'{part}/0.png 0\n{part}/1.png 1\n')
+    with pytest.raises(InputError, match='1 names stand for several classes, such as t') as e: load_split(f'imagenet_lt16:{tmp_path}', allow_overlap=True)
+    assert '\n' not in str(e.value)
+
+
 def test_a_class_number_beyond_the_images_of_a_list(tmp_path):
     (tmp_path / 'ImageNet_LT_test.txt').write_text('a.png 0\n')
     for label in '2', '9' * 30:
@@ -186,6 +197,19 @@ def test_a_pack_can_hold_the_balanced_set(tmp_path):
     tensors['full.labels'][0] += 1
     save_tensors(tmp_path / 'digits.pack', tensors, **about)
     with pytest.raises(InputError, match='is damaged'): load_split(f'pack:{tmp_path / "digits.pack"}')
+
+
+def test_a_pack_without_a_test_image_of_a_class_is_refused(tmp_path):
+    split = load_split('digits')
+    pack(replace(split, test=split.test[split.test.labels != 3]), tmp_path / 'digits.pack')
+    with pytest.raises(InputError, match='no test image in class 3'): load_split(f'pack:{tmp_path / "digits.pack"}')
+
+
+@pytest.mark.parametrize('labels, said', [([0, [1, 2], 1], 'row 1 has the class .1, 2.'), (['a', None], 'row 1 has the class None'), ([0, 'a'], 'some are names')])
+def test_labels_of_the_hub_that_are_no_classes(labels, said):
+    from ltnb.sources import _class_names
+    assert _class_names(['b', 'a', 'b'], 'hf:x') == ['a', 'b']
+    with pytest.raises(InputError, match=said): _class_names(labels, 'hf:x')
 
 
 def test_more_than_one_mosaic(tmp_path, monkeypatch):

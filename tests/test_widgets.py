@@ -28,7 +28,7 @@ from ltnb.filtering import Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
 from ltnb.generators import load_generator, train_generator
 from ltnb.metrics import class_figures, flat
 from ltnb.marks import load_marks
-from ltnb.policies import POLICIES, policy_of
+from ltnb.policies import POLICIES, Interval, policy_of
 from ltnb.runs import notebook_run
 from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, MissedModes, Page, TailBrowser,
                           TailCompare, TailMap, TailWall, TrainingMonitor, as_svg, draw_page, stand_in_gallery)
@@ -335,6 +335,13 @@ def test_the_recipe_draws_the_sample_again(pipe, tmp_path):
     b = TailBrowser(Gallery(split, tmp_path))       # a study's folder, as far as it has come
     b.selected = ('ddpm', 28)
     assert torch.equal(eval(b.recipe())[0], samples.images[28]) and 'seed 5' in b.description()
+    (tmp_path / 'generators/ddpm@1').mkdir()
+    other = draw_samples(with_sampler(pipe, 'ddim'), split, 3, tmp_path / 'samples/ddpm+interval-hi1-w1.safetensors', guidance=1., steps=4, policy=Interval(hi=1.))
+    b = TailBrowser(Gallery(split, tmp_path))
+    b.selected = ('ddpm+interval-hi1-w1', 28)
+    assert torch.equal(eval(b.recipe())[0], other.images[28]) and not torch.equal(other.images[28], samples.images[28])
+    b.mark('keep')
+    assert load_marks(b.save_marks(tmp_path / 'marks.json'))[0]['drawn']['policy'] == dict(name='Interval', lo=.3, hi=1.)
     with pytest.raises(InputError, match='no samples of'): Gallery(made_up()[0], tmp_path)
 
 

@@ -14,13 +14,19 @@ from pathlib import Path
 import torch
 
 from ..classifiers import ClassifierSettings, build, features, logits
-from ..core import InputError, load_tensors
+from ..core import InputError, load_sealed, load_tensors
 from ..data import GROUP_COLORS, ImageSet, Split, group_of, tail_classes
+from ..diffusion import SAMPLERS, noise_schedule, scheduler_said
 from ..filtering import KINDS, DropOOD, kinds_of
 from ..metrics import flat, look_alikes, missed, nearest
 from .base import Page
 
 # %% ../../nbs/51_widgets_gallery.ipynb #5c5c5a7d
+def _generator_of(folder, name): # of samples, such as cbdm+cads@1: after the generator's name comes how they were drawn, then its seed
+    base, _, seed = name.partition('@')
+    known = [p.name for p in (folder/'generators').glob('*') if p.name.partition('@')[2] == seed]
+    return max((g for g in known if base.startswith(g.partition('@')[0])), key=len, default=name)
+
 def study_samples(folder:Path) -> tuple[dict, dict]: # name -> ImageSet; name -> how they were drawn
     "The samples of a study, those of the plain model first."
     files = sorted((folder/'samples').glob('*.safetensors'), key=lambda f: (f.stem.split('@')[0] != 'ddpm', f.stem))
@@ -29,13 +35,15 @@ def study_samples(folder:Path) -> tuple[dict, dict]: # name -> ImageSet; name ->
     for f in files:
         tensors, was = load_tensors(f)
         samples[f.stem] = ImageSet.generated(tensors['images'], tensors['labels'])
-        about[f.stem] = was | dict(generator=str(folder/'generators'/f.stem))
+        about[f.stem] = was | dict(generator=str(folder/'generators'/_generator_of(folder, f.stem)))
     return samples, about
 
 def study_classifier(split:Split, folder:Path,
                      row:str):           # of the study's table: 'ce', or 'oracle'
-    "A study's first classifier of a row, in evaluation mode; None if it is not there."
-    path, data = folder/'classifiers'/f'{row}-0.safetensors', split.full if row == 'oracle' else split.train
+    "A study's classifier of a row, of the seed that its judge has, in evaluation mode; None if it is not there."
+    study = load_sealed(folder/'study.json') if (folder/'study.json').exists() else {}
+    path = folder/'classifiers'/f"{row}-{study.get('identity', {}).get('judge', 0)}.safetensors"
+    data = split.full if row == 'oracle' else split.train
     if data is None or not path.exists(): return None
     tensors, was = load_tensors(path)
     if was['about']['data'] != data.sha256:
@@ -191,8 +199,13 @@ def sample_description(gallery:Gallery, name:str, i:int) -> str:
 def sample_recipe(gallery:Gallery, name:str, i:int) -> str: # '' if it is not known
     "Code that draws sample number `i` of a generator again."
     if not (about := gallery.about.get(name)): return ''
-    return (f"sample(load_generator({about['generator']!r}), torch.tensor([{int(gallery.samples[name].labels[i])}]), "
-            f"seed={about['seed']}, guidance={about['guidance']}, steps={about['steps']}, first={i})")
+    pipe, policy = f"load_generator({about['generator']!r})", about.get('policy')
+    sampler = next((s for s in SAMPLERS if scheduler_said(SAMPLERS[s](noise_schedule().config)) == about.get('sampler')), None)
+    if sampler and sampler != 'sde-dpmsolver++': pipe = f'with_sampler({pipe}, {sampler!r})'     # that one is as it is loaded
+    if isinstance(policy, dict): policy = f"{policy['name']}({', '.join(f'{k}={v!r}' for k, v in policy.items() if k != 'name')})"
+    policy = f', policy={policy}'*bool(policy)
+    return (f"sample({pipe}, torch.tensor([{int(gallery.samples[name].labels[i])}]), "
+            f"seed={about['seed']}, guidance={about['guidance']}, steps={about['steps']}{policy}, first={i})")
 
 # %% ../../nbs/51_widgets_gallery.ipynb #23fe9200
 def neighbours(gallery:Gallery, name:str, i:int, k:int=4

@@ -130,7 +130,7 @@ class TrainingMonitor(Explorer, Watch):
 
     def wait(self, timeout:float=None): # seconds
         "Wait until the training ends; returns its result, raises its error. In a terminal there is a line of progress."
-        end, line = time.perf_counter() + (timeout or math.inf), sys.stderr.isatty()
+        end, line = time.perf_counter() + (math.inf if timeout is None else timeout), sys.stderr.isatty()
         try:
             while self._thread and self._thread.is_alive() and time.perf_counter() < end:
                 self._thread.join(min(.5, max(0, end - time.perf_counter())))
