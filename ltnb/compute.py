@@ -245,7 +245,9 @@ def _by_workers(workers, desc, f, jobs, order, finish):
         try:
             while order.is_active():
                 ready = sorted([*ready, *order.get_ready()])
-                for i in ready[:workers - len(running)]: running[pool.submit(*call(*jobs[ready.pop(0)]))] = i
+                while ready and len(running) < workers:
+                    i = ready.pop(0)
+                    running[pool.submit(*call(*jobs[i]))] = i
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
                     finish(running.pop(done), done.result() if shared else pickle.loads(done.result()))
         except BaseException as e:

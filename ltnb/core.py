@@ -41,7 +41,7 @@ def rng(seed:int, # the experiment's seed
 
 @contextmanager
 def seeded(seed:int, *names):
-    "Within this block PyTorch's global generators start from `rng(seed, *names)`; afterwards they are as they were."
+    "Within this block PyTorch's global generators start from `rng(seed, *names)`; afterwards those of the CPU, and of a CUDA device in use, are as they were."
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
         torch.manual_seed(rng(seed, *names).initial_seed())
         yield
@@ -144,6 +144,7 @@ def load_json(path:str|Path):
     except (ValueError, RecursionError) as e:
         raise Damaged(f'{path} is not valid JSON ({e}): delete it, or restore it') from None
 
+# %% ../nbs/00_core.ipynb #e68a2a53
 def json_sha256(x) -> str: # x: what JSON can hold
     "SHA-256 of something as JSON writes it."
     return hashlib.sha256(json.dumps(x).encode()).hexdigest()
@@ -215,7 +216,7 @@ def set_aside(path:str|Path, why:Exception):
     warn(f'{str(why).rpartition(": delete it")[0] or why}: moved to {aside.name}, and made again')
 
 # %% ../nbs/00_core.ipynb #0df75844
-def fingerprint(tensors:dict) -> str: # name -> tensor; returns 64 hexadecimal digits
+def fingerprint(tensors:dict) -> str: # name -> tensor, of types that NumPy has; returns 64 hexadecimal digits
     "SHA-256 of named tensors: names, types, shapes and little-endian values, so it is the same on every machine."
     h = hashlib.sha256()
     for name in sorted(tensors):

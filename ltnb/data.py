@@ -144,6 +144,12 @@ class Split:
                                    f'{" …" if len(empty) > 5 else ""}: every class needs at least one')
         if self.imbalance_factor is None: self.imbalance_factor = max(self.counts) / min(self.counts)
 
+    def tested(self):
+        "The split itself; an `InputError` where a class has no test image."
+        empty = [str(self.class_names[c]) for c, n in enumerate(self.test.counts(self.num_classes)) if not n]
+        if empty: raise InputError(f'{self.name}: no test image in class {", ".join(empty[:5])}: every class needs at least one')
+        return self
+
     @property
     def num_classes(self): return len(self.class_names)
     @property

@@ -34,7 +34,7 @@ def noise_schedule(num_train_timesteps:int=1000) -> DDPMScheduler:
 # %% ../nbs/07_diffusion.ipynb #4071db10
 @dataclass(frozen=True)
 class GeneratorSettings:
-    "What shapes a generator and its training; the defaults are the `small` size."
+    "What shapes a generator and its training; the defaults are the `small` size of images of 8×8."
     channels: tuple = (32, 64)      # of the U-Net's levels, each level half the resolution of the one before
     layers: int = 1                 # residual blocks a level
     attention: tuple = (1,)         # levels with self-attention
@@ -321,8 +321,7 @@ def with_sampler(pipe:ClassConditionalPipeline,
                 ) -> ClassConditionalPipeline:
     "The same generator with another sampler; the one given is left as it is."
     if name not in SAMPLERS: raise InputError(f'unknown sampler {name!r}: it is one of {", ".join(SAMPLERS)}')
-    other = ClassConditionalPipeline(pipe.unet, SAMPLERS[name](noise_schedule().config), pipe.config.patch,
-                                     pipe.early16, pipe.early8, pipe.early4)
+    other = ClassConditionalPipeline(pipe.unet, SAMPLERS[name](noise_schedule().config), pipe.config.patch, pipe.early16, pipe.early8, pipe.early4)
     other.extra = pipe.extra
     return other
 
@@ -368,14 +367,13 @@ def draw_samples(pipe:ClassConditionalPipeline,
                 ) -> ImageSet:         # all marked synthetic, class by class
     "As many samples of each class, loaded if `path` has them already; an `InputError` if it has others."
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
-    about = dict(seed=seed, per_class=per_class,
-                 sampler=scheduler_said(pipe.scheduler), steps=steps, guidance=guidance, policy=describe(policy),
-                 generator_sha256=fingerprint(pipe.unet.state_dict()))
+    about = dict(seed=seed, per_class=per_class, sampler=scheduler_said(pipe.scheduler), steps=steps, guidance=guidance,
+                 policy=describe(policy), generator_sha256=fingerprint(pipe.unet.state_dict()))
     def draw():
         start = time.perf_counter()
         return sample(pipe, labels, seed, guidance, steps, policy=policy, asked=asked), time.perf_counter() - start
     def save(path, drawn, about):
         save_tensors(path, dict(images=drawn[0], labels=labels), **about, count=len(labels), seconds=drawn[1])
-    images, _ = artifact(path, about, draw, lambda path: (load_tensors(path)[0]['images'], None), save, samples_about,
-                         ['generator_sha256']*anew)
+    load = lambda path: (load_tensors(path)[0]['images'], None)
+    images, _ = artifact(path, about, draw, load, save, samples_about, ['generator_sha256']*anew)
     return ImageSet.generated(images, labels)

@@ -319,6 +319,7 @@ def known_experiment(name:str):
     "An `InputError` where there is no such experiment."
     if name not in (*EXPERIMENTS, 'after'): raise InputError(f'unknown experiment {name!r}: it is one of {", ".join(EXPERIMENTS)}, after')
 
+# %% ../nbs/70_experiments.ipynb #fd8f8988
 def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
                    data:str='fashion',   # a data set whose full training set is known
                    preset:str='small',

@@ -357,8 +357,7 @@ def class_figures(split:Split,
             members[c] = parts
         if n > 1: m |= dict(diversity=diversity(R, F), frechet=frechet_distance(R, F), kid=kernel_distance(R, F),
                             vendi=vendi_score(F) / vendi_score(R))
-        unseen = f_test[split.test.labels == c]
-        if n and len(unseen): m |= dict(memorised=memorised(F, T, unseen))
+        if n and len(unseen := f_test[split.test.labels == c]): m |= dict(memorised=memorised(F, T, unseen))
         if n and right is not None: m |= dict(class_consistency=right[mine].float().mean().item())
         per_class.append(m)
     del f_train     # as large as all others together, and not needed for what follows

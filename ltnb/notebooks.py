@@ -20,6 +20,7 @@ def stage_notebooks(nbs:str|Path) -> list: # the paths, in order
     if found := sorted(Path(nbs).glob('[1-4]0_*.ipynb')): return found
     raise InputError(f'--notebooks {nbs}: no stage notebooks there (10_collapse.ipynb …); `ltnb lab --copy DIR` copies them')
 
+# %% ../nbs/74_notebooks.ipynb #7ada7300
 def run_notebooks(nbs:str|Path, # folder with the stage notebooks
                   out:str|Path  # the study's folder
                  ) -> list:     # the executed notebooks

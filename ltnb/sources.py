@@ -49,7 +49,7 @@ def _files(cls, root):
 
 # %% ../nbs/02_sources.ipynb #821354bf
 def from_torchvision(name:str,      # of `TORCHVISION`
-                     root:str|Path, download:bool=False # where torchvision has it
+                     root:str|Path, download:bool=False
                     ) -> tuple:     # training images, test images, class names
     "A standard set as torchvision lays it out; an `InputError` names missing and damaged files."
     import torchvision
@@ -193,9 +193,8 @@ def _columns(features, data): # names of the column of images and of that of cla
 
 # %% ../nbs/02_sources.ipynb #a866c323
 def _class_names(labels, data):
-    if odd := [i for i, y in enumerate(labels) if not isinstance(y, (int, str))]:
-        raise InputError(f'{data}: row {odd[0]} has the class {labels[odd[0]]}: a number or a name is needed')
-    if len({type(y) for y in labels}) > 1: raise InputError(f'{data}: some classes are numbers, some are names')
+    odd = [f'{i} has the class {y!r}' for i, y in enumerate(labels) if not isinstance(y, type(labels[0])) or not isinstance(y, (int, str))]
+    if odd: raise InputError(f'{data}: row {odd[0]}: all are numbers or all are names')
     return sorted(set(labels))
 
 def _read_rows(rows, image, label, names, root, data):
@@ -329,22 +328,14 @@ def thinned(name:str, train:ImageSet, test:ImageSet, names:list, imbalance_facto
     n_max = min(n_max or smallest, smallest)
     counts = long_tail_counts(n_max, len(names), imbalance_factor, profile)
     if min(counts) < 1:
-        raise InputError(f'{name}: with {n_max} images in its largest class, '
-                         f'an imbalance factor of {imbalance_factor:g} '
-                         f'leaves class {names[counts.index(min(counts))]} with no training image: '
-                         f'at most {n_max} can be asked for')
+        raise InputError(f'{name}: with {n_max} images in its largest class, an imbalance factor of {imbalance_factor:g} leaves class '
+                         f'{names[counts.index(min(counts))]} with no training image: at most {n_max} can be asked for')
     order = thin_out(train.labels, [smallest] * len(names), subset).view(len(names), smallest)
     full, spare = (train[i.flatten()] for i in (order[:, :n_max], order[:, n_max:]))
     return Split(name, train[thin_out(train.labels, counts, subset)], test, names, full, profile,
                  float(imbalance_factor), source, subset, spare if len(spare) else None)
 
 # %% ../nbs/02_sources.ipynb #5793dff8
-def _tested(data, split):
-    "The split; an `InputError` where a class has no test image."
-    empty = [split.class_names[c] for c, n in enumerate(split.test.counts(split.num_classes)) if not n]
-    if empty: raise InputError(f'{data}: no test image in class {", ".join(empty[:5])}: every class needs at least one')
-    return split
-
 def _check_own(data, train, test, names, allow_overlap):
     "An `InputError` for what cannot end well with a user's images; one line on images that are there twice."
     if min(train.images.shape[2:]) < 4: raise InputError(f'{data}: images of {train.images.shape[3]}×{train.images.shape[2]} pixels are too small: 4 a side or more')
@@ -369,18 +360,16 @@ def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROO
     if name == 'pack' and root:
         if (imbalance_factor, profile, test_share) != (None, None, None):
             raise InputError(f'{root} is a split already: neither its imbalance nor its test set can be set')
-        return _tested(data, replace(from_pack(root), source=source))
+        return replace(from_pack(root), source=source).tested()
     as_it_is = name in ('folder', 'hf') or name.startswith('imagenet_lt')
     if profile is None: profile = 'natural' if as_it_is and imbalance_factor is None else 'exp'
     if profile == 'natural' and imbalance_factor is not None:
-        raise InputError('the natural profile takes the classes as they are: leave the imbalance factor out, '
-                         'or give another profile')
+        raise InputError('the natural profile takes the classes as they are: leave the imbalance factor out, or give another profile')
     usual, n_max = USUAL.get(name, (100, None))
     name, train, test, names = read_pool(data, download, test_share)
     if as_it_is: _check_own(data, train, test, names, allow_overlap)
-    if profile == 'natural': return _tested(data, Split(name, train, test, names, source=source))
-    factor = usual if imbalance_factor is None else imbalance_factor
-    return _tested(data, thinned(name, train, test, names, factor, profile, subset, source, n_max))
+    if profile == 'natural': return Split(name, train, test, names, source=source).tested()
+    return thinned(name, train, test, names, usual if imbalance_factor is None else imbalance_factor, profile, subset, source, n_max).tested()
 
 # %% ../nbs/02_sources.ipynb #64f06ce6
 def source_of(split:Split) -> dict|None: # None where it was not loaded

@@ -109,7 +109,7 @@ class TrainingSet:
     "What a classifier is trained on: the real images, filled up with those of a generator that pass a filter."
     recipe: Recipe = None            # the generator; None: the real images alone
     filter: str = 'none'             # of `ltnb.filtering.FILTERS`; 'oracle': what the oracle takes for its class
-    target: float = 1.               # N_t, in units of the largest class
+    target: float = 1.               # N_t, in units of the settings' `target`, or of the largest class where they have none
     only_few: bool = False           # fill up classes with fewer than 20 images, and leave the others
     wrong: float = 0.                # share of the generated images that are given the label of another class
     full: bool = False               # all real images of the balanced set instead: the oracle

@@ -38,6 +38,7 @@ def study_samples(folder:Path) -> tuple[dict, dict]: # name -> ImageSet; name ->
         about[f.stem] = was | dict(generator=str(folder/'generators'/_generator_of(folder, f.stem)))
     return samples, about
 
+# %% ../../nbs/51_widgets_gallery.ipynb #4bb83225
 def study_classifier(split:Split, folder:Path,
                      row:str):           # of the study's table: 'ce', or 'oracle'
     "A study's classifier of a row, of the seed that its judge has, in evaluation mode; None if it is not there."
