@@ -20,6 +20,7 @@ from .core import InputError, checked, load_json, recorded, save_json
 from .data import Split, tail_classes
 from .diffusion import sample, samples_about, with_sampler
 from .folder import Lives, run_folder
+from .generators import generator_about
 from .making import make
 from .metrics import METRICS, class_figures, mean_of, spread
 from .rebalancing import METHODS
@@ -252,7 +253,7 @@ def _compared_row(run, seeds, method, chosen, curve, made):
                 picture=png(run.samples(chosen, seeds[0]).of_class(rarest).images[:12]),   # from the same starting noise in all methods but `between`
                 figures={g: {k: spread([f[g][k] for f in figures]) if all(f[g][k] is not None for f in figures) else None
                              for k in METRICS} for g in ('overall', *split.groups)},
-                seconds=dict(training=mean_of([run.generator(chosen, s).training['seconds'] for s in seeds]),
+                seconds=dict(training=mean_of([generator_about(run.generator_folder(chosen, s))['seconds'] for s in seeds]),
                              an_image=sum(a['seconds'] / a['count'] for a in abouts) / len(abouts)))
 
 # %% ../nbs/70_experiments.ipynb #c36fc1ea

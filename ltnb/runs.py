@@ -23,7 +23,7 @@ from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
 from .filling import fill_classes, load_filled, save_filled
 from .filter_reports import filter_report
-from .generators import train_generator
+from .generators import generator_about, train_generator
 from .marks import DRAWN, is_of, marks_for
 from .metrics import METRICS, class_figures, feature_space
 from .policies import Policy, policy_of
@@ -212,7 +212,7 @@ class Run:
             labels = torch.tensor(base.groups['few'] if few else range(base.num_classes)).repeat_interleave(n)
             figures = class_figures(split, self.images(recipe, labels, seed, draw), labels, self.space(), self.judge(),
                                     self.settings.metrics.k, base.groups)
-            steps = self.generator(recipe, seed).training['settings']['steps']
+            steps = generator_about(self.generator_folder(recipe, seed))['settings']['steps']
             return row | dict(train_steps=steps, figures={g: {k: figures[g][k] for k in METRICS}
                                                             for g in ('overall', *base.groups)})
         return self.kept_row(name, row | dict(generator=fingerprint(self.generator(recipe, seed).unet.state_dict())), make)

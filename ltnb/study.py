@@ -23,6 +23,7 @@ from .diffusion import samples_about
 from .filtering import KINDS
 from .folder import Lives, is_whole, run_folder, save_manifest, study_of
 from .forecast import forecast, forecast_text
+from .generators import generator_about
 from .making import make
 from .marks import is_of, load_marks
 from .metrics import feature_space, missed
@@ -146,7 +147,7 @@ def _save_cards(run, generators, generator_seeds):
     for name in generators:
         for g in generator_seeds: ways.setdefault(run.generator_folder(name, g), {})[name] = run.figures(name, g)
     for folder, figures in ways.items():
-        update_card(folder/'README.md', load_json(folder/'training.json'), figures, FEATURES.get(features, features))
+        update_card(folder/'README.md', generator_about(folder), figures, FEATURES.get(features, features))
 
 # %% ../nbs/73_study.ipynb #69d9a9a4
 def cap_said(split:Split, preset:str) -> list: # of one line, or of none
@@ -262,7 +263,7 @@ def _classifier(run, row, tested): # tested: draws of generator seeds of classif
                 network=settings.network + f' of width {settings.width}'*(':' not in settings.network))
 
 def _training(runs, name, generator_seeds):
-    training = [run.generator(name, g).training for run in runs for g in generator_seeds]
+    training = [generator_about(run.generator_folder(name, g)) for run in runs for g in generator_seeds]
     about = samples_about(runs[0].samples_file(name, generator_seeds[0]))
     return dict(parameters=training[0]['parameters'], train_steps=training[0]['settings']['steps'],
                 train_seconds=sum(t['seconds'] for t in training) / len(training),

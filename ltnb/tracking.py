@@ -18,7 +18,7 @@ from .core import InputError, one_line
 from .data import GROUPS, ImageSet, Split, tail_classes
 from .metrics import METRICS
 from .show import tiles
-from .training import Watch, train
+from .training import Watch
 
 # %% ../nbs/37_tracking.ipynb #f575e3a4
 # how a tracker is told the name of a run, where accelerate's `run_name` is that of the project
