@@ -159,7 +159,7 @@ def _study(a):
     from ltnb.forecast import forecast, forecast_text
     from ltnb.notebooks import run_notebooks, stage_notebooks
     from ltnb.published import deviations
-    from ltnb.runs import Run
+    from ltnb.runs import draws_of
     from ltnb.report import accuracy_table, generator_table, rarest_group
     from ltnb.specs import cap_of, run_settings
     from ltnb.study import cap_said, run_study, study_parts
@@ -178,10 +178,10 @@ def _study(a):
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
     say(repr(split))
     if a.predict:
-        run = Run(split, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
+        run, *others = draws_of(splits, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
         for line in cap_said(split, a.preset) + deviations(run.settings, run.split): say(line)
         wanted = study_parts(run, a.seeds, a.generator_seeds, rows, a.generators)
-        return say(forecast_text(forecast(run, wanted.values()), len(splits)))
+        return say(forecast_text(forecast([run, *others], wanted.values())))
     results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,
                         rows, a.generators, a.network, a.log, say)
     if a.notebooks:

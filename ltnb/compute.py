@@ -63,7 +63,7 @@ def is_of_the_team(error:Exception) -> bool:
 
 def is_out_of_memory(error:Exception) -> bool:
     "Whether the memory of the machine or of the accelerator did not suffice."
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or 'DefaultCPUAllocator' in str(error)
+    return isinstance(error, MemoryError) or 'out of memory' in str(error) or 'DefaultCPUAllocator' in str(error)
 
 @cache
 def end_with(parent:int): # the number of the process that started this one

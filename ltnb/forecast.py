@@ -99,22 +99,20 @@ def _images(run, what): # of a training set
     return sum(map(max, run.target(what), run.split.counts))
 
 # %% ../nbs/71_forecast.ipynb #af3dc7d8
-def _forecast(run, wanted):
-    graph, device, s = plan(run, wanted), default_device(), run.settings
+def _plain(recipe): return Recipe(recipe.method, aid=recipe.aid)    # its other knobs cost nothing
+
+def _left(run, wanted, a_step, learn, a_pass): # seconds and bytes of what is not there yet
+    graph, s = plan(run, wanted), run.settings
     of = lambda f: [key for g, *key in graph if g is f]
-    plain = lambda recipe: Recipe(recipe.method, aid=recipe.aid)    # its other knobs cost nothing
-    a_step = _generator_steps(run, dict.fromkeys(plain(r) for r, _ in of(Run.generator)))
-    learn = _learner_steps(run, ('ce', 'sau'))
     kind = lambda learner: 'sau' if learner.method == 'sau' else 'ce'
     # the AID loss asks a classifier for features of an image, once with and once without a gradient
     aid = 4/3 * learn['ce'][0] / s.classifier.batch_size
-    a_pass, images = _seconds_a_pass(run), s.sampling.per_class * run.split.num_classes
-    extrapolated = any(x[-1] for x in (*a_step.values(), *learn.values(), a_pass))
+    images = s.sampling.per_class * run.split.num_classes
     seconds = dict(generators=0., samples=0., classifiers=0.)
     trained = [r for r, seed in of(Run.generator) if not run.generator_folder(r, seed).exists()]
     for r in trained:
         own = s.of_recipe(r)
-        seconds['generators'] += own.steps * (a_step[plain(r)][0] + aid * own.batch_size * bool(r.aid))
+        seconds['generators'] += own.steps * (a_step[_plain(r)][0] + aid * own.batch_size * bool(r.aid))
     drawn = [r for r, seed in of(Run.samples) if not run.samples_file(r, seed).exists()]
     for draw in map(run.draw, drawn):
         seconds['samples'] += images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1) * a_pass[0]
@@ -125,15 +123,24 @@ def _forecast(run, wanted):
         seconds['classifiers'] += s.of_learner(learner)[1].of(_images(run, what)).steps * learn[kind(learner)][0]
     filled = [what for what, seed in of(Run.filled) if not run.file('filled', what.name, seed).exists()]
     pixels = run.split.train.images[0].nbytes * (images * len(drawn) + sum(sum(run.target(what)) for what in filled))
-    return dict(seconds=seconds, memory=None if extrapolated else _memory(device), disk=4*weights + pixels, extrapolated=extrapolated)
+    return seconds, 4*weights + pixels
 
 # %% ../nbs/71_forecast.ipynb #92c57cf5
-def forecast(run:Run,
-             wanted        # parts
-            ) -> dict:     # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'; whether seconds are 'extrapolated'
+def _forecast(runs, wanted):
+    run = runs[0]       # steps of the others are alike
+    a_step = _generator_steps(run, dict.fromkeys(_plain(key[0]) for f, *key in plan(run, wanted) if f is Run.generator))
+    learn, a_pass = _learner_steps(run, ('ce', 'sau')), _seconds_a_pass(run)
+    extrapolated = any(x[-1] for x in (*a_step.values(), *learn.values(), a_pass))
+    each, disk = zip(*(_left(r, wanted, a_step, learn, a_pass) for r in runs))
+    return dict(seconds={k: sum(of[k] for of in each) for k in each[0]}, memory=None if extrapolated else _memory(default_device()),
+                disk=sum(disk), extrapolated=extrapolated)
+
+def forecast(runs:Run|list, # of each draw of the long tail
+             wanted         # parts of each
+            ) -> dict:      # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'; whether seconds are 'extrapolated'
     "What `make` will take here, from a few steps; samples drawn anew for those that a filter drops not counted."
     with _as_workers_run() as workers:
-        made = on_main(_forecast, run, list(wanted))
+        made = on_main(_forecast, runs if isinstance(runs, list) else [runs], list(wanted))
     share = workers * team().num_processes
     return dict(made, seconds={k: v / share for k, v in made['seconds'].items()})
 
@@ -143,11 +150,11 @@ def _duration(seconds):
         if seconds >= 1.5 * size: return f'{seconds / size:.{0 if seconds > 10 * size else 1}f} {unit}'
     return f'{seconds:.0f} s'
 
-def forecast_text(forecast:dict, draws:int=1) -> str: # draws: runs like the one that was foretold
+def forecast_text(forecast:dict) -> str:
     "A line that says what is ahead."
-    parts, memory = {k: draws * v for k, v in forecast['seconds'].items()}, forecast['memory']
+    parts, memory = forecast['seconds'], forecast['memory']
     how = 'by a few steps measured here'
     if forecast.get('extrapolated'): how = 'extrapolated from steps of fewer or smaller images, as whole ones take long here'
     return (f'about {_duration(sum(parts.values()))} ahead, {how} ('
             + ', '.join(f'{k} {_duration(v)}' for k, v in parts.items()) + '); '
-            + (f'{memory / 1e9:.1f} GB of memory, ' if memory else '') + f'{draws * forecast["disk"] / 1e9:.2g} GB on disk')
+            + (f'{memory / 1e9:.1f} GB of memory, ' if memory else '') + f'{forecast["disk"] / 1e9:.2g} GB on disk')

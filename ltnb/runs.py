@@ -289,7 +289,7 @@ class Run:
         own, settings = self.settings.of_learner(learner)
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
         path = self.classifier_file(what, learner, generator_seed, seed)
-        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, anew=True, watch=self.log.watch(path))
+        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, anew=bool(what.recipe), watch=self.log.watch(path))
 
     def classifier_file(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> Path:
         "Where a classifier is kept."

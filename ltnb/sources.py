@@ -194,7 +194,7 @@ def _columns(features, data): # names of the column of images and of that of cla
 # %% ../nbs/02_sources.ipynb #a866c323
 def _class_names(labels, data):
     odd = [f'{i} has the class {y!r}' for i, y in enumerate(labels) if not isinstance(y, type(labels[0])) or not isinstance(y, (int, str))]
-    if odd: raise InputError(f'{data}: row {odd[0]}: all are numbers or all are names')
+    if odd: raise InputError(f'{data}: row {odd[0]}: all are whole numbers or all are names')
     return sorted(set(labels))
 
 def _read_rows(rows, image, label, names, root, data):

@@ -189,9 +189,9 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
         for line in cap_said(splits[0], preset): say(line)
         if other := deviations(runs[0].settings, runs[0].split): say(f'{preset}: {len(other)} settings are otherwise than published, or not known; the report lists them')
         if preset != 'tiny':
-            ahead = forecast(runs[0], parts.values())
-            say(forecast_text(ahead, len(runs)))
-            _check_room(out, len(runs) * ahead['disk'])
+            ahead = forecast(runs, parts.values())
+            say(forecast_text(ahead))
+            _check_room(out, ahead['disk'])
         trained = set()
         workers = workers or (1 if preset == 'tiny' else None)  # a worker takes longer to start than anything `tiny`
         lives = on_main(Lives, out, way_of_computing(workers))

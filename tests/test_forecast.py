@@ -20,6 +20,8 @@ def test_a_forecast_counts_what_is_left_to_do(study, bars, tmp_path):
     ahead, done = (forecast(run, study_parts(run, [0], [0]).values()) for run in runs)
     assert all(v > 0 for v in ahead['seconds'].values()) and not (tmp_path / 'new').exists()
     assert set(done['seconds'].values()) == {0} and ahead['memory'] > 1e8 and ahead['disk'] > 1e6 and done['disk'] == 0      # what is there needs no room
+    both = forecast(runs, study_parts(runs[0], [0], [0]).values())      # draws, one of which is there
+    assert both['disk'] == ahead['disk'] and all(v > 0 for v in both['seconds'].values())
     assert torch.get_num_threads() == threads and os.environ['LTNB_PROGRESS'] == '0'
     assert sum(p.stat().st_size for p in out.rglob('*') if p.is_file()) == pytest.approx(ahead['disk'], rel=.6)
 

@@ -205,7 +205,7 @@ def test_a_pack_without_a_test_image_of_a_class_is_refused(tmp_path):
     with pytest.raises(InputError, match='no test image in class 3'): load_split(f'pack:{tmp_path / "digits.pack"}')
 
 
-@pytest.mark.parametrize('labels, said', [([0, [1, 2], 1], 'row 1 has the class .1, 2.'), (['a', None], 'row 1 has the class None'), ([0, 'a'], "row 1 has the class 'a': all are numbers or all are names")])
+@pytest.mark.parametrize('labels, said', [([0, [1, 2], 1], 'row 1 has the class .1, 2.'), (['a', None], 'row 1 has the class None'), ([0, 'a'], "row 1 has the class 'a': all are whole numbers or all are names")])
 def test_labels_of_the_hub_that_are_no_classes(labels, said):
     from ltnb.sources import _class_names
     assert _class_names(['b', 'a', 'b'], 'hf:x') == ['a', 'b']

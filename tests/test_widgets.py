@@ -33,6 +33,7 @@ from ltnb.runs import notebook_run
 from ltnb.widgets import (BOTH, DenoisingPath, FilterExplorer, Gallery, GuidanceExplorer, MissedModes, Page, TailBrowser,
                           TailCompare, TailMap, TailWall, TrainingMonitor, as_svg, draw_page, stand_in_gallery)
 from ltnb.widgets.base import as_png, named_in
+from ltnb.widgets.gallery import _generator_of
 from ltnb.widgets.map import MOST
 
 MADE = weakref.WeakSet()    # widgets
@@ -343,6 +344,12 @@ def test_the_recipe_draws_the_sample_again(pipe, tmp_path):
     b.mark('keep')
     assert load_marks(b.save_marks(tmp_path / 'marks.json'))[0]['drawn']['policy'] == dict(name='Interval', lo=.3, hi=1.)
     with pytest.raises(InputError, match='no samples of'): Gallery(made_up()[0], tmp_path)
+
+
+def test_a_generator_is_found_by_the_names_of_its_samples(tmp_path):
+    for g in 'ddpm', 'ddpm@1', 'cbdm', 'cbdm+aid', 'resampled', 'ddpm-length2': (tmp_path / 'generators' / g).mkdir(parents=True)
+    for name, g in {'ddpm': 'ddpm', 'ddpm+interval-hi1@1': 'ddpm@1', 'ddpm-batch10+cads': 'resampled', 'resampled': 'resampled', 'cbdm-w0.5': 'cbdm',
+                    'cbdm-aid0.1+cads': 'cbdm+aid', 'ddpm-length2-w0.5': 'ddpm-length2', 'cbdm@1': 'cbdm@1'}.items(): assert _generator_of(tmp_path, name) == g
 
 
 # ---- a study's folder

@@ -14,18 +14,22 @@ from pathlib import Path
 import torch
 
 from ..classifiers import ClassifierSettings, build, features, logits
-from ..core import InputError, load_sealed, load_tensors
+from ..core import Damaged, InputError, load_sealed, load_tensors
 from ..data import GROUP_COLORS, ImageSet, Split, group_of, tail_classes
 from ..diffusion import SAMPLERS, noise_schedule, scheduler_said
 from ..filtering import KINDS, DropOOD, kinds_of
 from ..metrics import flat, look_alikes, missed, nearest
+from ..policies import POLICIES
+from ..specs import GENERATORS
 from .base import Page
 
 # %% ../../nbs/51_widgets_gallery.ipynb #5c5c5a7d
 def _generator_of(folder, name): # of samples, such as cbdm+cads@1: after the generator's name comes how they were drawn, then its seed
     base, _, seed = name.partition('@')
-    known = [p.name for p in (folder/'generators').glob('*') if p.name.partition('@')[2] == seed]
-    return max((g for g in known if base.startswith(g.partition('@')[0])), key=len, default=name)
+    here = {p.name for p in (folder/'generators').glob('*')}
+    called = {n: g for g, recipe in GENERATORS.items() for n in (g, recipe.name)} | {g.partition('@')[0]: g.partition('@')[0] for g in here}
+    found = [n for n, g in called.items() if base.startswith(n) and g + f'@{seed}'*bool(seed) in here]
+    return called[max(found, key=len)] + f'@{seed}'*bool(seed) if found else name
 
 def study_samples(folder:Path) -> tuple[dict, dict]: # name -> ImageSet; name -> how they were drawn
     "The samples of a study, those of the plain model first."
@@ -42,8 +46,10 @@ def study_samples(folder:Path) -> tuple[dict, dict]: # name -> ImageSet; name ->
 def study_classifier(split:Split, folder:Path,
                      row:str):           # of the study's table: 'ce', or 'oracle'
     "A study's classifier of a row, of the seed that its judge has, in evaluation mode; None if it is not there."
-    study = load_sealed(folder/'study.json') if (folder/'study.json').exists() else {}
-    path = folder/'classifiers'/f"{row}-{study.get('identity', {}).get('judge', 0)}.safetensors"
+    study = next((p/'study.json' for p in (folder, *folder.absolute().parents[:2]) if (p/'study.json').exists()), None)     # a further draw lies in draws/
+    try: judge = load_sealed(study)['identity']['judge'] if study else 0
+    except (Damaged, KeyError): judge = 0
+    path = folder/'classifiers'/f'{row}-{judge}.safetensors'
     data = split.full if row == 'oracle' else split.train
     if data is None or not path.exists(): return None
     tensors, was = load_tensors(path)
@@ -204,7 +210,9 @@ def sample_recipe(gallery:Gallery, name:str, i:int) -> str: # '' if it is not kn
     sampler = next((s for s in SAMPLERS if scheduler_said(SAMPLERS[s](noise_schedule().config)) == about.get('sampler')), None)
     if sampler and sampler != 'sde-dpmsolver++': pipe = f'with_sampler({pipe}, {sampler!r})'     # that one is as it is loaded
     if isinstance(policy, dict): policy = f"{policy['name']}({', '.join(f'{k}={v!r}' for k, v in policy.items() if k != 'name')})"
-    policy = f', policy={policy}'*bool(policy)
+    asks = bool(policy) and any(p.asks and policy.startswith(f'{p.__name__}(') for p in POLICIES.values())
+    run = str(Path(about['generator']).parents[1])
+    policy = f', policy={policy}'*bool(policy) + f", asked=dict(phi=study_classifier(split, Path({run!r}), 'ce'), train=split.train)"*asks
     return (f"sample({pipe}, torch.tensor([{int(gallery.samples[name].labels[i])}]), "
             f"seed={about['seed']}, guidance={about['guidance']}, steps={about['steps']}{policy}, first={i})")
 
