@@ -23,7 +23,6 @@ from .diffusion import samples_about
 from .filtering import KINDS
 from .folder import Lives, is_whole, run_folder, save_manifest, study_of
 from .forecast import forecast, forecast_text
-from .generators import generator_about
 from .making import make
 from .marks import is_of, load_marks
 from .metrics import feature_space, missed
@@ -35,6 +34,7 @@ from .show import png
 from .sources import load_split, source_of
 
 # %% ../nbs/73_study.ipynb #6cd65b7f
+from .generators import generator_about
 from .specs import CLASSIFIERS, FILTERS_SHOWN, GENERATORS, STORY, Recipe, TrainingSet, cap_of, capped, recipe_of, run_settings
 from .tracking import logbook
 
