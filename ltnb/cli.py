@@ -178,10 +178,10 @@ def _study(a):
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
     say(repr(split))
     if a.predict:
-        run, *others = draws_of(splits, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
-        for line in cap_said(split, a.preset) + deviations(run.settings, run.split): say(line)
-        wanted = study_parts(run, a.seeds, a.generator_seeds, rows, a.generators)
-        return say(forecast_text(forecast([run, *others], wanted.values())))
+        runs = draws_of(splits, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
+        for line in cap_said(split, a.preset) + deviations(runs[0].settings, runs[0].split): say(line)
+        wanted = study_parts(runs[0], a.seeds, a.generator_seeds, rows, a.generators)
+        return say(forecast_text(forecast(runs, wanted.values())))
     results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,
                         rows, a.generators, a.network, a.log, say)
     if a.notebooks:

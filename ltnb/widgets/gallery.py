@@ -206,15 +206,16 @@ def sample_description(gallery:Gallery, name:str, i:int) -> str:
 def sample_recipe(gallery:Gallery, name:str, i:int) -> str: # '' if it is not known
     "Code that draws sample number `i` of a generator again."
     if not (about := gallery.about.get(name)): return ''
-    pipe, policy = f"load_generator({about['generator']!r})", about.get('policy')
+    pipe, policy, guided = f"load_generator({about['generator']!r})", about.get('policy'), ''
     sampler = next((s for s in SAMPLERS if scheduler_said(SAMPLERS[s](noise_schedule().config)) == about.get('sampler')), None)
     if sampler and sampler != 'sde-dpmsolver++': pipe = f'with_sampler({pipe}, {sampler!r})'     # that one is as it is loaded
-    if isinstance(policy, dict): policy = f"{policy['name']}({', '.join(f'{k}={v!r}' for k, v in policy.items() if k != 'name')})"
-    asks = bool(policy) and any(p.asks and policy.startswith(f'{p.__name__}(') for p in POLICIES.values())
-    run = str(Path(about['generator']).parents[1])
-    policy = f', policy={policy}'*bool(policy) + f", asked=dict(phi=study_classifier(split, Path({run!r}), 'ce'), train=split.train)"*asks
+    if isinstance(policy, dict):
+        guided = f", policy={policy['name']}({', '.join(f'{k}={v!r}' for k, v in policy.items() if k != 'name')})"
+        if any(p.asks for p in POLICIES.values() if p.__name__ == policy['name']):
+            guided += f", asked=dict(phi=study_classifier(split, Path({str(Path(about['generator']).parents[1])!r}), 'ce'), train=split.train)"
+    elif policy: guided = f', policy={policy}'
     return (f"sample({pipe}, torch.tensor([{int(gallery.samples[name].labels[i])}]), "
-            f"seed={about['seed']}, guidance={about['guidance']}, steps={about['steps']}{policy}, first={i})")
+            f"seed={about['seed']}, guidance={about['guidance']}, steps={about['steps']}{guided}, first={i})")
 
 # %% ../../nbs/51_widgets_gallery.ipynb #23fe9200
 def neighbours(gallery:Gallery, name:str, i:int, k:int=4
