@@ -176,6 +176,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ltnb.comparisons.chosen_rows': ('comparisons.html#chosen_rows', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.chosen_table': ('comparisons.html#chosen_table', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.compared_table': ('comparisons.html#compared_table', 'ltnb/comparisons.py'),
+                                  'ltnb.comparisons.ddpm_like_cbdm': ('comparisons.html#ddpm_like_cbdm', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.few_at': ('comparisons.html#few_at', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.figure_at': ('comparisons.html#figure_at', 'ltnb/comparisons.py'),
                                   'ltnb.comparisons.lines': ('comparisons.html#lines', 'ltnb/comparisons.py'),

@@ -1,7 +1,7 @@
 "Tables of experiments: methods beside each other, each as left-out images chose it."
 import pytest
 
-from ltnb.comparisons import SHARED, above, at_own_tau, chosen_rows, chosen_table, compared_table, few_at, figure_at, lines, over_draws
+from ltnb.comparisons import SHARED, above, at_own_tau, chosen_rows, chosen_table, compared_table, ddpm_like_cbdm, few_at, figure_at, lines, over_draws
 from ltnb.experiments import COMPARED
 
 
@@ -71,6 +71,20 @@ def test_each_family_is_chosen_by_left_out_images_and_by_nothing_else():
     ce, la, filled = chosen_table(recorded)
     assert la['few above la'].startswith('+0.0') and filled['few above la'].startswith('+4.0 (') and ce['few above la'].startswith('-7.5')
     assert (filled['samples'], filled['generated'], filled['weight'], filled['tau']) == ('w = 0.5', 'all filled up', .3, .5)
+
+
+
+def test_the_ddpm_with_cbdms_class_consistency_lies_on_its_own_line():
+    def row(method, draw, w, consistency, recall, **k):
+        return dict(method=method, draw=draw, guidance=w, tau=1., prior='train', length=1., fine_tuned=False,
+                    figures=dict(few=dict(class_consistency=consistency, recall=recall))) | k
+    ddpm = [row('ddpm', d, w, c, r) for d in ('ldam', 1) for w, c, r in ((0., .6, .6), (-.5, .2, .8 + .1*(d == 1)))]
+    cbdm = [row('cbdm', 'ldam', 0., .4, .65), row('cbdm', 1, 0., .3, .7)]
+    others = [row('cbdm', 1, 0., .1, .9, **k) for k in (dict(tau=2.), dict(prior='uniform'), dict(length=2.), dict(fine_tuned=True), dict(guidance=.5))]
+    level = ddpm_like_cbdm(dict(rows=[*ddpm, *cbdm, *others]))
+    assert level['w'] == pytest.approx([-.25, -.375]) and level['recall'] == pytest.approx([.7, .825]) and level['cbdm'] == [.65, .7]
+    beyond = ddpm_like_cbdm(dict(rows=[*ddpm, row('cbdm', 'ldam', 0., .1, .9)]))
+    assert beyond['recall'][0] != beyond['recall'][0] and beyond['cbdm'] == [.9]
 
 
 def test_tau_is_chosen_for_all_classes_by_left_out_images_and_read_off_for_each_draw():
