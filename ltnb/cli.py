@@ -181,7 +181,7 @@ def _study(a):
         runs = draws_of(splits, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
         for line in cap_said(split, a.preset) + deviations(runs[0].settings, runs[0].split): say(line)
         wanted = study_parts(runs[0], a.seeds, a.generator_seeds, rows, a.generators)
-        return say(forecast_text(forecast(runs, wanted.values())))
+        return say(forecast_text(forecast(runs, wanted.values(), a.workers)))
     results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,
                         rows, a.generators, a.network, a.log, say)
     if a.notebooks:

@@ -30,12 +30,13 @@ def _memory(device): # in bytes, the most that was held so far; None where that 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == 'Darwin' else 1024)
 
 @contextmanager
-def _as_workers_run():
-    "Within this block networks run as in `in_parallel`, without progress bars; gives how many run side by side."
+def _as_workers_run(workers): # as for `in_parallel`
+    "Within this block networks run as in `in_parallel`, without progress bars; gives how many run as fast side by side: one an accelerator."
     threads, bars = torch.get_num_threads(), os.environ.get('LTNB_PROGRESS')
-    torch.set_num_threads(1 if (workers := usual_workers()) > 1 else threads)
+    at_once = min(workers, os.cpu_count()) if workers and default_device().type == 'cpu' else usual_workers()
+    torch.set_num_threads(1 if at_once > 1 else threads)
     os.environ['LTNB_PROGRESS'] = '0'
-    try: yield workers
+    try: yield at_once
     finally:
         torch.set_num_threads(threads)
         os.environ.pop('LTNB_PROGRESS')
@@ -136,12 +137,13 @@ def _forecast(runs, wanted):
                 disk=sum(disk), extrapolated=extrapolated)
 
 def forecast(runs:Run|list, # of each draw of the long tail
-             wanted         # parts of each
+             wanted,        # parts of each
+             workers:int=None   # as in `in_parallel`
             ) -> dict:      # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'; whether seconds are 'extrapolated'
     "What `make` will take here, from a few steps; samples drawn anew for those that a filter drops not counted."
-    with _as_workers_run() as workers:
+    with _as_workers_run(workers) as at_once:
         made = on_main(_forecast, runs if isinstance(runs, list) else [runs], list(wanted))
-    share = workers * team().num_processes
+    share = at_once * team().num_processes
     return dict(made, seconds={k: v / share for k, v in made['seconds'].items()})
 
 # %% ../nbs/71_forecast.ipynb #12ecc52f

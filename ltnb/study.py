@@ -189,7 +189,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
         for line in cap_said(splits[0], preset): say(line)
         if other := deviations(runs[0].settings, runs[0].split): say(f'{preset}: {len(other)} settings are otherwise than published, or not known; the report lists them')
         if preset != 'tiny':
-            ahead = forecast(runs, parts.values())
+            ahead = forecast(runs, parts.values(), workers)
             say(forecast_text(ahead))
             _check_room(out, ahead['disk'])
         trained = set()

@@ -712,7 +712,7 @@ def test_the_seconds_of_a_training_are_those_of_all_its_lives(tmp_path):
 
 def test_a_study_that_the_disk_has_no_room_for_is_refused_before_it_begins(bars, tmp_path, monkeypatch):
     import ltnb.study
-    monkeypatch.setattr(ltnb.study, 'forecast', lambda run, wanted: dict(seconds=dict(generators=1.), memory=None, disk=1e15))
+    monkeypatch.setattr(ltnb.study, 'forecast', lambda run, wanted, workers: dict(seconds=dict(generators=1.), memory=None, disk=1e15))
     with pytest.raises(InputError, match='GB left, and some 1e.06 GB are needed') as e:
         run_study(load_split(f'folder:{bars}'), tmp_path / 'out', 'small', rows=['ce'], **QUIET)
     assert '\n' not in str(e.value) and not list((tmp_path / 'out').glob('classifiers'))

@@ -26,6 +26,21 @@ def test_a_forecast_counts_what_is_left_to_do(study, bars, tmp_path):
     assert sum(p.stat().st_size for p in out.rglob('*') if p.is_file()) == pytest.approx(ahead['disk'], rel=.6)
 
 
+@pytest.mark.parametrize('threads', [1, 2])
+def test_a_forecast_is_for_as_many_workers_as_are_asked_for_but_no_more_than_cores(threads, tmp_path, monkeypatch):
+    import ltnb.forecast
+    ahead = dict(seconds=dict(generators=120., samples=60., classifiers=6.), memory=None, disk=1., extrapolated=False)
+    monkeypatch.setattr(ltnb.forecast, '_forecast', lambda runs, wanted: dict(ahead, used=torch.get_num_threads()))
+    monkeypatch.setattr(os, 'cpu_count', lambda: 3)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for workers, at_once, used in (None, threads, 1), (1, 1, threads), (2, 2, 1), (3, 3, 1), (8, 3, 1):
+            of = forecast([], [], workers)
+            assert of['seconds']['generators'] == 120. / at_once and of['used'] == used
+    finally: torch.set_num_threads(before)
+
+
 def test_what_would_take_long_is_measured_on_few_and_small_images_and_extrapolated():
     split = Split('photographs', *[ImageSet(torch.zeros(300, 3, 64, 64, dtype=torch.uint8), torch.arange(300) % 3)]*2, list('abc'))
     for a_pixel, rungs, last in (1e-9, 5, True), (1e-6, 5, True), (1e-5, 4, False), (1e-2, 1, False):
