@@ -298,7 +298,7 @@ def _figures(results): # name -> HTML, of those that there is something to draw 
                  consistency=(partial(draw_recall, metric='class_consistency'), 'class consistency', *by_class, some('class_consistency')),
                  histogram=(draw_histogram, 'distances to the class mean', (7.6, 2.8), (3.6, 2.8), _distances(results)),
                  accuracy=(draw_accuracy, 'accuracy by group of classes', (7.6, .9 + rows), (3.6, .9 + rows), c),
-                 ladder=(draw_ladder, "DiffuLT's ladder", (7.6, 2.6), (3.6, 2.6), len(_rungs(results)) > 1))
+                 ladder=(draw_ladder, "DiffuLT's ladder", (7.6, 2.6), (3.6, 2.6), len(_rungs(results)) > 2))
     chart = lambda draw, label, *sizes: ''.join(f'<div class={kind}>{as_svg(partial(draw, results), label, size, 9)}</div>'
                                                 for kind, size in zip(('wide', 'narrow'), sizes))     # for desks and for phones
     return {name: chart(*of) for name, (*of, some) in there.items() if some}
