@@ -49,7 +49,7 @@ def oc_targets(x0:torch.Tensor,       # (B, C, H, W) clean images
 # %% ../nbs/25_after.ipynb #6e4c1424
 @dataclass(eq=False)
 class OCLoss:
-    "The DDPM loss with the targets of oriented calibration; of a team, each process draws from its own part of the batch."
+    "The DDPM loss with the targets of oriented calibration; each process of a team draws from its own part of the batch."
     prior: torch.Tensor     # (num_classes,) shares of the training set
     mode: str = 't2h'       # of `MODES`
     cut_time: int = None    # as in `oc_targets`
@@ -100,7 +100,7 @@ def coral_loss(z:torch.Tensor,     # (B, D) projections, of any length
 # %% ../nbs/25_after.ipynb #2b95dda0
 @dataclass(eq=False)
 class CORALLoss:
-    "The DDPM loss plus CORAL's contrast of classes in the middle of the network; of a team, within each process's part of the batch."
+    "The DDPM loss plus CORAL's contrast of classes in the middle of the network; each process contrasts within its part of the batch."
     weight: float = .5          # w, and this and the next two as released
     tau_r: float = .3           # of the weight in time, in units of T
     tau_s: float = .1           # temperature of the contrast
@@ -139,8 +139,8 @@ def ccua_losses(h:torch.Tensor,        # (B, …) the unconditional middle block
 # %% ../nbs/25_after.ipynb #6a16c914
 @dataclass(eq=False)
 class CCUALoss:
-    """The DDPM loss plus CCUA's two terms, with and without labels in one pass of a doubled batch; of a team, the contrast is
-    within each process's part of it."""
+    """The DDPM loss plus CCUA's two terms, with and without labels in one pass of a doubled batch; each process of a team
+    contrasts within its own part of it."""
     contrast: float = 1.    # a, and this and the next two as released for U-Nets
     align: float = 1.       # b
     kappa: float = .1       # temperature of the contrast
@@ -200,7 +200,7 @@ class Experts(nn.Module):
 # %% ../nbs/25_after.ipynb #92232ced
 @dataclass(eq=False)
 class CMLoss:
-    "A loss, plus capacity manipulation's: a low-rank part of the weights that speaks of rare classes."
+    "A loss, plus capacity manipulation's term: a low-rank part of the weights that acts for rare classes."
     counts: list                # training images of each class
     strength: float = 1.        # lambda
     con: float = 1.             # w_con
@@ -226,7 +226,7 @@ class CMLoss:
 
     @property
     def weights(self) -> torch.Tensor: # (num_classes,)
-        "What the squared difference that the low-rank part makes weighs in each class: above 0 it is held down, below 0 drawn out."
+        "The weight in each class of the squared difference that the low-rank part makes: above 0 it is held down, below 0 increased."
         n = torch.tensor(self.counts, dtype=torch.float32)
         return self.con * n / n.mean() - self.div / n / (1 / n).mean()
 

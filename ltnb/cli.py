@@ -52,15 +52,15 @@ def _add_tail(*parsers):
         p.add_argument('--download', action='store_true', help='fetch a standard data set that is not there')
         p.add_argument('--allow-overlap', action='store_true', help='take a folder or lists whose test images are training images, too')
         p.add_argument('--test-share', type=float, metavar='SHARE',
-                       help='of each class, held out for the test where a folder or hf:NAME has no test set, such as 0.2')
+                       help='share of each class to hold out for the test where a folder or hf:NAME has no test set, such as 0.2')
 
 # %% ../nbs/90_cli.ipynb #026df8ff
 def _add_run(*parsers):
     for p in parsers:
         p.add_argument('--preset', default='small', metavar='NAME',
-                       help='tiny: minutes on a part of the images, does everything run?; small: two CPU cores, small images; desk: a night of them, photographs; '
-                            'budget: a GPU; cbdm, diffult, sau, t2h, coral, ccua, cm: as published by that paper, and paper: each method as '
-                            'its own has it, days of a GPU (default: small)')
+                       help='tiny: minutes on a part of the images, to see whether everything runs; small: two CPU cores, small images; desk: a night on two CPU cores, photographs; '
+                            'budget: a GPU; cbdm, diffult, sau, t2h, coral, ccua, cm: as published in that paper; paper: each method as in '
+                            'its own paper, days of a GPU (default: small)')
         p.add_argument('--draws', type=_draws, default=['ldam'], metavar='ldam,1,2',
                        help="which images the long tail keeps: the literature's draw or seeds; several are the outer "
                             'unit of means and intervals (default: ldam; experiments: ldam,1,2)')
@@ -68,7 +68,7 @@ def _add_run(*parsers):
         p.add_argument('--log', metavar='TRACKER', help='log losses, samples and figures to a tracker of accelerate: tensorboard '
                        '(in DIR/logs), trackio, wandb …; its package must be installed')
         p.add_argument('--workers', type=_workers, metavar='N',
-                       help='worker processes, a training in each (default: one a core on a CPU, one on an accelerator)')
+                       help='worker processes, one training run in each (default: one per core on a CPU, one on an accelerator)')
 
 # %% ../nbs/90_cli.ipynb #19c2b374
 def _add_study(p):

@@ -20,7 +20,7 @@ def show_tail(split:Split,
               classes=None,  # the four rarest if None
               n:int=16       # images a row
              ):
-    "Real held-out images and each generator's samples of some classes (their training images), side by side; returns the figure."
+    "Real held-out images and each generator's samples of some classes (with training counts), side by side; returns the figure."
     import matplotlib.pyplot as plt
     classes = tail_classes(split) if classes is None else list(classes)
     sources = {'real, held out': split.test, **samples}

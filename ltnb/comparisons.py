@@ -142,13 +142,15 @@ def row_above(recorded:dict,     # what an experiment on classifiers left
     from ltnb.metrics import paired_difference
     return paired_difference(r[group]['values'], base[group]['values'], len(recorded['draws']))
 
-def at_own_tau(r:dict    # a row of an experiment on classifiers
-              ) -> dict: # `tau`; `few` and `all`: percent, one for each draw
-    "Accuracy on test images with the logits adjusted by the tau that is best for all classes of the left-out images, one for all draws."
+def at_own_tau(r:dict,        # a row of an experiment on classifiers
+               tau:float=None # one of its curve
+              ) -> dict:      # `tau`; `few` and `all`: percent, one for each draw
+    "Accuracy on test images with the logits adjusted by `tau`, or if None by that which is best for all classes of the left-out images, one for all draws."
     curve = r['curve']
-    i = max(range(len(curve['tau'])), key=curve['left_out']['all'].__getitem__)
+    i = curve['tau'].index(tau) if tau is not None else max(range(len(curve['tau'])), key=curve['left_out']['all'].__getitem__)
     return dict(tau=curve['tau'][i], **{g: draws and [d[i] for d in draws] for g, draws in curve['test']['draws'].items()})
 
+# %% ../nbs/75_comparisons.ipynb #effbbb1f
 def few_at(r:dict,       # a row of an experiment on classifiers
            overall:list  # percent over all classes of the test images, one for each draw
           ) -> list:     # percent on the few-shot classes, one for each draw; of a draw whose curve does not go there nan

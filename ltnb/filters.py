@@ -69,7 +69,7 @@ class NearestPrototype(Filter):
 
 # %% ../nbs/29_filters.ipynb #5f423b99
 class Confidence(Filter):
-    "Keeps what `head` (features -> logits) sees as its class with at least the probability `least`; score: 1 less it."
+    "Keeps a sample whose class gets at least the probability `least` from `head` (features -> logits); score: 1 minus that."
     shift = 0.
     def __init__(self, head, least:float=.5): self.head, self.least, self.threshold = head, least, 1 - least
     @torch.no_grad()
@@ -126,7 +126,7 @@ class Balanced(Confidence):
 
 class Ranked(Filter):
     """Ours: the best `share` of each class by the score of `by`, at most. The score is the rank among the batch's samples
-    of the class over their number: no state, so what is kept of a further round does not hang on earlier ones."""
+    of the class over their number: there is no state, so a further round does not depend on earlier ones."""
     def __init__(self, by:Filter, share:float=.5): self.by, self.threshold = by, share
     def fit(self, real_features, real_labels):
         self.by = copy(self.by).fit(real_features, real_labels)

@@ -149,7 +149,7 @@ def _holding(preset, images): # a row for one kind of image takes the place of o
     return {r.what: r for kind in dict.fromkeys(['', images]) for r in PAPERS[preset] if r.images == kind}.values()
 
 def _trained(method, paper): # rows for a generator that is not trained as CBDM is
-    "What `GeneratorSettings` a method has of its own, for all images and where it is otherwise for a kind of them."
+    "The `GeneratorSettings` that are a method's own: those for all images, and those for one kind of image where they differ."
     def own(images): return {k: r.used for r in _holding(paper, images) for part, _, k in [r.what.partition('.')]
                              if part == 'generator' and r.used != getattr(CBDM_CODE, k)}
     by = next(r.by for r in PAPERS[paper] if r.what == 'generator.steps' and r.by != 'nobody')
@@ -190,7 +190,7 @@ def _with(settings, path, value):
 
 def as_published(settings, # a `RunSettings`
                  split):   # whose images it is for
-    "Settings in which every field of its preset's column is as the column has it; others as they are."
+    "The settings, with every field that the preset's column names set to the column's value, and the other fields unchanged."
     for r in _holding(settings.preset, kind_of_images(split)):
         if r.field: settings = _with(settings, r.field, r.used)
     return settings
@@ -201,7 +201,7 @@ def _words(x):
     return '' if x is None else f'{x:,}' if type(x) is int else str(x)
 
 def _here(settings, r): # what there is in place of a published setting
-    "Of a row in words what it says; of a field what the settings have, and of a dict of the names that the row has."
+    "For a row in words, what it says; for a field, the value in the settings; for a dict, the entries that the row names."
     if not r.field: return r.used
     x = settings
     for part in r.field.split('.'): x = x.get(part) if isinstance(x, dict) else getattr(x, part)
@@ -210,7 +210,7 @@ def _here(settings, r): # what there is in place of a published setting
 def deviations(settings, # a `RunSettings`
                split     # that it is for
               ) -> list: # of lines
-    "What the paper that a run's preset is called by has, who says so, and what the run has otherwise; none for other presets."
+    "How a run differs from the paper its preset is named after: published value, who says so, its own; empty for other presets."
     if settings.preset not in PAPERS: return []
     kind, said = kind_of_images(split), []
     if not kind: said.append(f'images: colour photographs of 32 pixels and more; here {"×".join(map(str, split.image_shape))}')
