@@ -66,7 +66,7 @@ outputs: run
 	@$(BIN)/python tests/shrink.py nbs/[1-5]*.ipynb
 	@$(MAKE) --no-print-directory export
 
-# Parts of the record, each kept as it ends; what is interrupted goes on where it was. DATA is fashion or digits.
+# Each part of the record is kept when it is done; an interrupted one is resumed. DATA is fashion or digits.
 record: record-study $(PARTS:%=record-%)
 
 record-study: $(STAMP)
@@ -77,8 +77,8 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 	@$(BIN)/ltnb experiment $* --data $(DATA) --draws $(DRAWS) --out runs/experiments-$(DATA)
 	@mkdir -p nbs/recorded/$(DATA) && cp runs/experiments-$(DATA)/experiments/$*.json nbs/recorded/$(DATA)/
 
-# A night of two cores on photographs at their full size: CIFAR-10-LT, or DESK=fashion_mnist; ROOT is where torchvision has it.
-# SEEDS, of generators and of classifiers: with 0 alone first, the rest goes on from there.
+# A night on two cores, with images at their full size: CIFAR-10-LT, or DESK=fashion_mnist; ROOT is torchvision's folder of the data.
+# SEEDS, of generators and of classifiers: a run with SEEDS=0 can come first; one with more seeds goes on from there.
 DESK  := cifar10
 SEEDS := 0,1
 record-desk: $(STAMP)

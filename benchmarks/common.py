@@ -26,7 +26,7 @@ def seconds(f, repeat=3, warm=1):
 
 
 def seconds_a_step(train, steps=5, warm=2):
-    "The fastest step of a training that `train(watch)` starts, and the losses of all: later ones depend on what was learned before."
+    "Seconds of the fastest training step after warm-up, and the losses of all steps: later ones depend on what was learned before."
     taken, losses = first_steps(train, steps)
     return min(taken[warm - 1:]), losses
 

@@ -23,7 +23,7 @@ def made(C, n):
     def images(n, seed):
         y = torch.arange(n) % C
         return ImageSet(torch.randint(256, (n, 3, 8, 8), generator=rng(seed)).to(torch.uint8), y)
-    def features(x): # which class an image is of is in its place
+    def features(x): # an image's class follows from its position
         return centers[torch.arange(len(x)) % C] + torch.randn(len(x), WIDTH, generator=rng(len(x)))
     return Split('made', images(n, 1), images(max(n // 10, 6 * C), 2), [f'class {c}' for c in range(C)]), features
 
@@ -64,7 +64,7 @@ def the_page(C, n): # of a study with two generators; that of n images is that o
 
 
 def measure(kind, C, n):
-    "Seconds of the processor, and gigabytes at the most beyond those that what is given takes."
+    "CPU seconds, and the rise in peak memory beyond what the input takes, in gigabytes."
     import torch
     torch.set_num_threads(1)
     do = globals()[kind.replace(' ', '_')](C, n)
@@ -80,7 +80,7 @@ def measured(kind, C, n):
 
 
 def rows():
-    "Each against its least: more classes with 10,000 images, and more images of 100 classes."
+    "Each compared with its smallest size: more classes at 10,000 images, and more images at 100 classes."
     found = []
     for kind in KINDS:
         for what, points in (('classes, 10,000 images', [(C, 10_000, C) for C in CLASSES]), ('images, 100 classes', [(100, n, n) for n in IMAGES])):

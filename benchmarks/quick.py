@@ -1,4 +1,4 @@
-"What has to be quick whatever it is compared with: importing, help, views, a filter and a browser of fifty thousand samples, a forecast."
+"What has to stay below a fixed time: importing, help, views, a filter and a browser of fifty thousand samples, a forecast."
 import json
 import os
 import subprocess
@@ -77,7 +77,7 @@ print(json.dumps([{k: sorted(v)[len(v) // 2] for k, v in out.items()}, (peak() -
 '''
 
 
-def python(*args): # in a process of its own, whose memory is not used up; returns what it prints
+def python(*args): # in a fresh process, so that its peak memory is its own; returns what it prints
     return subprocess.run([sys.executable, *args], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
                           env=dict(os.environ, PYTHONPATH=str(ROOT))).stdout
 
@@ -92,7 +92,7 @@ def seconds(*args): # the fastest of three
 
 
 def allowed(what, most, taken, checked, unit='s'):
-    "A row of what has to take less than `most`."
+    "A row for something that must take less than `most`, which is asserted."
     assert taken < most, f'{what}: {taken:.3g} {unit}, allowed are {most:g}'
     return row(what, unit, ('allowed', most), ('measured', taken), checked)
 
@@ -137,7 +137,7 @@ def views():
 
 
 def forecasting():
-    "Sixty steps of a generator, foretold as `ltnb.forecast` does and taken."
+    "The time of sixty training steps of a generator: predicted as `ltnb.forecast` does, and measured."
     from ltnb.diffusion import ddpm_loss, generator_settings
     from ltnb.generators import train_generator
     from ltnb.sources import load_split

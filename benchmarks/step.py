@@ -58,7 +58,7 @@ def rows():
     before = usual_way(split, settings)
     after, _ = seconds_a_step(lambda watch: train_generator(split, cbdm_for(split), settings, watch=watch), 6 if cpu else 40, 2 if cpu else 10)
 
-    # the same: what is timed against plain training, a few steps without dropout …
+    # both compute the same: the timed settings against plain training, for a few steps without dropout …
     still = replace(settings, dropout=0., label_drop=0.)
     few = lambda speed: seconds_a_step(lambda watch: train_generator(split, cbdm_for(split), still, speed=speed, watch=watch), 4, 1)[1]
     learned = furthest(few(speed), few(Speed()))

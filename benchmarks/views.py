@@ -52,7 +52,7 @@ def measure(n=4096, batch_size=128):
 
 
 def share_of_a_step():
-    "Which part of a training step of SAU is spent on views: ResNet-32, batches of 128."
+    "The share of a training step of SAU that is spent on views: ResNet-32, batches of 128."
     split = photographs()
     settings = classifier_settings(split, 'budget')
     step, _ = seconds_a_step(lambda watch: Learner('sau').train(split, split.train, settings, watch=watch), 6)

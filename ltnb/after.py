@@ -18,7 +18,7 @@ from .core import InputError
 from .diffusion import NoisyBatch, ddpm_loss
 
 # %% ../nbs/25_after.ipynb #44d9ded0
-# name -> f(share of the own class, share of the other) -> may the image be taken for the other?
+# name -> f(prior of the own class, prior of the other) -> whether the match to an image of the other class is allowed
 MODES = dict(t2h=lambda own, other: other >= own, h2t=lambda own, other: other <= own, full=lambda own, other: other == other)
 
 # %% ../nbs/25_after.ipynb #844de099
@@ -31,10 +31,10 @@ def oc_targets(x0:torch.Tensor,       # (B, C, H, W) clean images
                abar:torch.Tensor,     # (B, 1, 1, 1)
                prior:torch.Tensor,    # (num_classes,) shares of the training set
                mode:str='t2h',        # of `MODES`
-               uniform:torch.Tensor=None, # (B,) numbers in [0, 1) that draw j
-               cut_time:int=None      # j = i from this t on; at no t if None
-              ) -> tuple[torch.Tensor, torch.Tensor]: # (B, C, H, W) what is to be predicted; (B,) j
-    "Targets of oriented calibration (Zhang et al. 2024, eq. 8, as in the authors' code): of the image that each is taken to come from."
+               uniform:torch.Tensor=None, # (B,) numbers in [0, 1) to draw j with; drawn here if None
+               cut_time:int=None      # for t >= cut_time, j = i; no cut if None
+              ) -> tuple[torch.Tensor, torch.Tensor]: # (B, C, H, W) noise to predict; (B,) j, the index of the matched image
+    "Oriented calibration (Zhang et al. 2024, eq. 8, as in the authors' code): noise relative to the image j that x_t is taken to come from."
     if mode not in MODES: raise InputError(f'unknown mode {mode!r}: it is one of {", ".join(MODES)}')
     if uniform is None: uniform = torch.rand(len(y), device=y.device)
     i, sigma2 = torch.arange(len(y), device=y.device), ((1 - abar) / abar).view(-1, 1)
@@ -49,7 +49,7 @@ def oc_targets(x0:torch.Tensor,       # (B, C, H, W) clean images
 # %% ../nbs/25_after.ipynb #6e4c1424
 @dataclass(eq=False)
 class OCLoss:
-    "The DDPM loss with the targets of oriented calibration; each process of a team draws from its own part of the batch."
+    "The DDPM loss with the targets of oriented calibration; each process of a team matches images within its own part of the batch."
     prior: torch.Tensor     # (num_classes,) shares of the training set
     mode: str = 't2h'       # of `MODES`
     cut_time: int = None    # as in `oc_targets`
@@ -65,7 +65,7 @@ class OCLoss:
 # %% ../nbs/25_after.ipynb #9c27b694
 class Middle(nn.Module):
     "Keeps the middle block's output of a network's last pass as `.h`, and a projection of its spatial mean as `.z`."
-    def __init__(self, net, dim:int=None): # dim: of the projection; none if None
+    def __init__(self, net, dim:int=None): # dim: of the projection; no projection if None
         super().__init__()
         self.linear = nn.Linear(net.config.block_out_channels[-1], dim) if dim else None
         net.mid_block.register_forward_hook(self._keep)
@@ -76,16 +76,16 @@ class Middle(nn.Module):
             with torch.autocast(out.device.type, enabled=False): self.z = self.linear(out.float().mean((2, 3)))     # (B, dim)
 
 # %% ../nbs/25_after.ipynb #fb086e29
-def coral_loss(z:torch.Tensor,     # (B, D) projections, of any length
+def coral_loss(z:torch.Tensor,     # (B, D) projections, of any norm
                y:torch.Tensor,     # (B,) classes
                t:torch.Tensor,     # (B,) time steps, from 0 to T-1
                T:int,              # time steps in all
                weight:float=.5,    # w
-               tau_r:float=.3,     # of the weight in time
+               tau_r:float=.3,     # scale of the weight's exponential growth as t falls, in units of T
                tau_s:float=.1,     # temperature of the contrast
-               per_sample:bool=False # the weight in time is each image's own, as in the paper; else the batch's mean
+               per_sample:bool=False # weigh each image by its own t, as in the paper; else by the batch's mean weight
               ) -> torch.Tensor:   # 0-d: what is added to the DDPM loss
-    "CORAL's supervised contrastive term (2025), as released; 0 for a batch without two images of a class, or of a single class."
+    "CORAL's supervised contrastive term (2025), as released; 0 if no two images share a class, or if all do."
     same = (y[:, None] == y) & ~torch.eye(len(y), dtype=torch.bool, device=y.device)
     anchor = same.any(1)
     if not anchor.any() or (y == y[0]).all(): return 0. * z.sum()
@@ -100,9 +100,9 @@ def coral_loss(z:torch.Tensor,     # (B, D) projections, of any length
 # %% ../nbs/25_after.ipynb #2b95dda0
 @dataclass(eq=False)
 class CORALLoss:
-    "The DDPM loss plus CORAL's contrast of classes in the middle of the network; each process contrasts within its part of the batch."
-    weight: float = .5          # w, and this and the next two as released
-    tau_r: float = .3           # of the weight in time, in units of T
+    "The DDPM loss plus CORAL's contrastive term on the network's middle block; each process of a team contrasts within its own part of the batch."
+    weight: float = .5          # w; the defaults of this and the next two are the released ones
+    tau_r: float = .3           # scale of its exponential growth as t falls, in units of T
     tau_s: float = .1           # temperature of the contrast
     dim: int = 128              # of the projection
     per_sample: bool = False    # as in `coral_loss`
@@ -121,17 +121,17 @@ class CORALLoss:
                                   self.tau_r, self.tau_s, self.per_sample), eps
 
 # %% ../nbs/25_after.ipynb #bc362ef9
-def ccua_losses(h:torch.Tensor,        # (B, …) the unconditional middle block's output
+def ccua_losses(h:torch.Tensor,        # (B, …) the middle block's output in the pass without labels
                 eps_c:torch.Tensor,    # (B, C, H, W) noise predicted with labels
                 eps_u:torch.Tensor,    # (B, C, H, W) and without
                 t:torch.Tensor,        # (B,) time steps, from 0 to T-1
                 T:int,
                 kappa:float=.1         # temperature
-               ) -> tuple[torch.Tensor, torch.Tensor]: # 0-d both: L_ucl and L_al, weighed by t/T
+               ) -> tuple[torch.Tensor, torch.Tensor]: # 0-d both: L_ucl and L_al, weighted by t/T
     "Unconditional contrast and alignment of CCUA (2025, as in the authors' code for U-Nets)."
     h = F.normalize(h.float().flatten(1), dim=1)
     own = torch.eye(len(h), dtype=torch.bool, device=h.device)
-    with torch.autocast(h.device.type, enabled=False): cos = h @ h.T       # in half precision the result would be lost
+    with torch.autocast(h.device.type, enabled=False): cos = h @ h.T       # half precision would lose the result
     n = (cos.masked_fill(own, 1.) / kappa - 1 / kappa).logsumexp(1)
     weight = t / T
     return (weight * n).mean(), (weight.view(-1, *[1] * (eps_c.ndim - 1)) * (eps_c - eps_u).square()).mean()
@@ -139,15 +139,15 @@ def ccua_losses(h:torch.Tensor,        # (B, …) the unconditional middle block
 # %% ../nbs/25_after.ipynb #6a16c914
 @dataclass(eq=False)
 class CCUALoss:
-    """The DDPM loss plus CCUA's two terms, with and without labels in one pass of a doubled batch; each process of a team
-    contrasts within its own part of it."""
-    contrast: float = 1.    # a, and this and the next two as released for U-Nets
+    """The DDPM loss plus CCUA's two terms; the predictions with and without labels come from one pass of a doubled batch. Each
+    process of a team contrasts within its own part of the batch."""
+    contrast: float = 1.    # a; the defaults of this and the next two are those released for U-Nets
     align: float = 1.       # b
     kappa: float = .1       # temperature of the contrast
     num_train_timesteps: int = 1000     # T
 
     def beside(self, net) -> Middle:
-        "A hook on the network's middle block; nothing of it is trained."
+        "A hook on the network's middle block; it has no parameters to train."
         self.middle = Middle(net)
         self.null = net.config.num_class_embeds - 1
         return self.middle
@@ -157,12 +157,12 @@ class CCUALoss:
         both = net(torch.cat([batch.xt, batch.xt]), torch.cat([batch.t, batch.t]),
                    class_labels=torch.cat([batch.label, none])).sample.float()
         eps_c, eps_u = both.chunk(2)
-        apart = torch.where((batch.label == none).view(-1, 1, 1, 1), eps_c, eps_u)     # a dropped label has nothing to align
+        apart = torch.where((batch.label == none).view(-1, 1, 1, 1), eps_c, eps_u)     # nothing to align where the label was dropped
         ucl, al = ccua_losses(self.middle.h.chunk(2)[1], eps_c, apart, batch.t, self.num_train_timesteps, self.kappa)
         return (eps_c - batch.eps).square().mean() + self.contrast * ucl + self.align * al, eps_c
 
 # %% ../nbs/25_after.ipynb #9195a83b
-def _dropout_state(device): # a block within which PyTorch draws again what it draws from now on
+def _dropout_state(device): # returns a context within which PyTorch repeats its random draws from this call on
     cuda = [device.index or 0] if device.type == 'cuda' else []
     cpu, gpu = torch.get_rng_state(), [torch.cuda.get_rng_state(i) for i in cuda]
     @contextmanager
@@ -175,9 +175,9 @@ def _dropout_state(device): # a block within which PyTorch draws again what it d
 
 # %% ../nbs/25_after.ipynb #267aa2c8
 class Experts(nn.Module):
-    """Low-rank parts of the convolutions of a network's up path, added to what these give while `.on`: for each a (rank, in, k, k)
-    and b (out, rank), so that W = W_g + scale * b a."""
-    def __init__(self, net, ratio:float=.1, scale:float=.5): # rank, in units of the smaller number of channels; s
+    """Low-rank parts of the convolutions in a network's up path, added to their outputs while `.on` is true. Each convolution has
+    an a (rank, in, k, k) and a b (out, rank), so that W = W_g + scale * b a."""
+    def __init__(self, net, ratio:float=.1, scale:float=.5): # ratio: rank over the smaller number of channels; scale: s
         super().__init__()
         self.scale, self.on = scale, True
         self.of = [m for m in net.up_blocks.modules() if isinstance(m, nn.Conv2d)]
@@ -192,8 +192,8 @@ class Experts(nn.Module):
             return out + self.scale * F.conv2d(F.conv2d(inputs[0], a, stride=m.stride, padding=m.padding), b[:, :, None, None])
         return hook
 
-    def merged(self, net): # what has the parameters and buffers of a plain network
-        "The network with its low-rank parts added up."
+    def merged(self, net): # an object with the `parameters` and `buffers` of a plain network
+        "The network with the low-rank parts added to its weights."
         sums = {id(m.weight): m.weight + self.scale * torch.einsum('or,rikl->oikl', b, a) for m, a, b in zip(self.of, self.a, self.b)}
         return SimpleNamespace(parameters=lambda: [sums.get(id(p), p).detach() for p in net.parameters()], buffers=net.buffers)
 
@@ -205,10 +205,10 @@ class CMLoss:
     strength: float = 1.        # lambda
     con: float = 1.             # w_con
     div: float = .2             # w_div
-    bound: float = .1           # on the mean squared difference of an image of a rare class
+    bound: float = .1           # on an image's mean squared difference, where the class's weight is below 0
     ratio: float = .1           # as in `Experts`, and so is `scale`
     scale: float = .5
-    base: object = ddpm_loss    # the loss that it is added to, without a part of its own
+    base: object = ddpm_loss    # the loss that the term is added to; must have no `beside` of its own
 
     def __post_init__(self):
         if hasattr(self.base, 'beside'): raise InputError('capacity manipulation cannot be added to a loss with a part of its own')
@@ -226,14 +226,14 @@ class CMLoss:
 
     @property
     def weights(self) -> torch.Tensor: # (num_classes,)
-        "The weight in each class of the squared difference that the low-rank part makes: above 0 it is held down, below 0 increased."
+        "Each class's weight of the squared difference that the low-rank part makes: above 0 it is penalised, below 0 rewarded."
         n = torch.tensor(self.counts, dtype=torch.float32)
         return self.con * n / n.mean() - self.div / n / (1 / n).mean()
 
     def __call__(self, net, batch:NoisyBatch, generator:torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         dropout = _dropout_state(batch.xt.device)
         value, eps = self.base(net, batch, generator)
-        with self._general(), torch.no_grad(), dropout:     # both passes drop the same, or the difference would be that
+        with self._general(), torch.no_grad(), dropout:     # the same dropout in both passes, or it would make the difference
             general = net(batch.xt, batch.t, class_labels=batch.label).sample.float()
         differ, weight = (eps - general).square().mean((1, 2, 3)), self.weights.to(eps.device)[batch.y]
         differ = torch.where(weight < 0, differ.clamp(max=self.bound), differ)

@@ -22,21 +22,21 @@ def aid_loss(f_image:torch.Tensor, # (B, D) features of the images x0
              abar:torch.Tensor,    # (B,) cumulative product of 1 - beta at t
              d_f:torch.Tensor,     # (B,) largest distance between two real images of the class
              alpha:float=.1,
-             abar_T:float=4.036e-5, # of the last step: linear beta from 1e-4 to 0.02, T = 1000
+             abar_T:float=4.036e-5, # abar at the last step; default for a linear beta from 1e-4 to 0.02, T = 1000
              largest:float=1.      # bound on the factor sqrt(1 - abar_T) / sqrt(1 - abar_t)
             ) -> torch.Tensor:     # 0-d
     "DiffuLT's L_AID (Shao et al. 2024, sec. 3.4), to be added to a generator's loss."
     factor = ((1 - abar_T) / (1 - abar)).sqrt().clamp(max=largest)
-    d_t = factor * ((f_image - f_moved).square().sum(1) + 1e-12).sqrt()   # the root has no gradient at 0
+    d_t = factor * ((f_image - f_moved).square().sum(1) + 1e-12).sqrt()   # the square root has no finite gradient at 0
     return alpha * (d_t - 1.5*d_f).square().mean()
 
 # %% ../nbs/39_aid.ipynb #5335c9c3
 @dataclass(eq=False)
 class AIDLoss:
-    "A generator's loss plus L_AID, in the features of a frozen classifier; images whose label was dropped count."
+    "A generator's loss plus L_AID, in the features of a frozen classifier; images whose label was dropped count, too."
     split: Split
     phi: torch.nn.Module      # the classifier phi_0, with `.features` of images in [-1, 1]
-    base: object              # the loss to add to: `ddpm_loss`, a `CBDMLoss`
+    base: object              # the loss to add to, such as `ddpm_loss` or a `CBDMLoss`
     alpha: float = .1
     largest: float = 1.       # bound on the factor, which is never below 1
     relative: bool = False    # distances in units of d_f, so that alpha means the same in any features
@@ -54,7 +54,7 @@ class AIDLoss:
         value, eps = self.base(net, batch, generator)
         phi, d_f = self.phi.to(batch.x0.device), self.d_f.to(batch.x0.device)[batch.y]
         unit = d_f[:, None] if self.relative else torch.ones_like(d_f)[:, None]
-        with torch.autocast(batch.x0.device.type, enabled=False):        # the two differ by little
+        with torch.autocast(batch.x0.device.type, enabled=False):        # full precision: the two features differ by little
             with torch.no_grad(): still = phi.features(batch.x0) / unit
             moved = phi.features(batch.x0 + batch.eps - eps) / unit
         return value + aid_loss(still, moved, batch.abar.flatten(), d_f / unit[:, 0], self.alpha, self.abar_T, self.largest), eps

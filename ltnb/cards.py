@@ -29,7 +29,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 
 @cache
 def pipeline_code() -> str:
-    "`ClassConditionalPipeline` and all that it needs, as a module that imports torch and diffusers only."
+    "`ClassConditionalPipeline` and all that it needs, as a module that imports only torch, diffusers and the standard library."
     d, c = diffusion, compute
     parts = [core.InputError, data.to_uint8, c.has_bf16, c.mixed_precision, c.Speed, c.usual_speed, d.patch_of,
              d.predict_noise, d.SamplingStep, d.SamplingHook, d._guided, d._check_guide, d._embeds, d.ClassConditionalPipeline]
@@ -52,7 +52,7 @@ _NOT_FOR = '''- **As a source of facts about rare classes.** What it draws of a 
 - **For decisions about people, or anything else where a wrong picture does harm**, such as medical images. It was made for research on long-tailed recognition.'''
 
 # %% ../nbs/34_cards.ipynb #e46fe1d6
-def _plain(text): # on one line of a card, whatever a class is called
+def _plain(text): # on one line, safe in Markdown, whatever the name of a class
     return ' '.join(str(text).split()).replace('`', "'").replace('<', '&lt;')
 
 def _settings(x, at=''): # -> 'name = value' for all that a loss or settings hold
@@ -71,11 +71,11 @@ def _figures(ways): # name of a way to draw -> `class_figures`
                  for name, f in ways.items() for g in ('overall', *GROUPS) if f[g]['n_generated'])
 
 # %% ../nbs/34_cards.ipynb #14d2c41d
-def model_card(training:dict,       # as a generator has it as `.training`
+def model_card(training:dict,       # a generator's `.training`
                figures:dict=None,   # name of a way to draw -> `class_figures` of the samples
-               features:str=None    # what they are measured on
-              ) -> str:             # Markdown, with what the Hub wants at its top
-    "What a generator was trained on and how, how good it is by group, and what it must not be used for."
+               features:str=None    # the features that figures are measured in
+              ) -> str:             # Markdown, with the Hub's metadata at the top
+    "A model card: what a generator was trained on and how, how good it is by group, and what it must not be used for."
     of, loss = training.get('data') or dict(name='?', class_names=[], counts=[], image_shape=[]), training['loss']
     classes = Table({'label': str(c), 'class': _plain(name), 'training images': n, 'group': group_of(n)}
                     for c, (name, n) in enumerate(zip(of['class_names'], of['counts'])))
@@ -99,12 +99,12 @@ def model_card(training:dict,       # as a generator has it as `.training`
 
 # %% ../nbs/34_cards.ipynb #89b88836
 def generator_files(training:dict, figures:dict=None, features:str=None) -> dict: # name -> text
-    "What travels with a generator's networks."
+    "The files saved beside a generator's networks: its card, and its pipeline's code."
     return {'README.md': model_card(training, figures, features), 'pipeline.py': pipeline_code()}
 
 # %% ../nbs/34_cards.ipynb #ebef2425
 def update_card(path:Path, training:dict, figures:dict, features:str):
-    "Put figures into the card at `path`, unless somebody keeps it as it is."
+    "Write the card at `path` anew with these figures, unless somebody has deleted its line `KEEP` to keep an edited card."
     card = model_card(training, figures, features)
     was = path.read_text('utf-8', 'replace') if path.is_file() else KEEP
     if was != card and KEEP in was: save_text(path, card)

@@ -22,7 +22,7 @@ def cbdm_loss(eps_y:torch.Tensor,        # (B, C, H, W) noise predicted for the 
               tau:float=1.0,             # weight of the regulariser
               gamma:float=0.25           # weight of its second, commitment term
              ) -> torch.Tensor:          # 0-d: the regulariser's mean
-    "CBDM's regulariser (Qin et al. 2023, eq. 7, as in the authors' code): to be added to the DDPM loss."
+    "CBDM's regulariser (Qin et al. 2023, eq. 7, as in the authors' code), to be added to the DDPM loss."
     if eps_y.shape != eps_bal.shape or t.shape != eps_y.shape[:1]:
         raise InputError('predictions must have one shape and t one entry an image, '
                          f'not {tuple(eps_y.shape)}, {tuple(eps_bal.shape)} and {tuple(t.shape)}')
@@ -46,7 +46,7 @@ class CBDMLoss:
         both = net(torch.cat([batch.xt, batch.xt]), torch.cat([batch.t, batch.t]),
                    class_labels=torch.cat([batch.label, other])).sample.float()
         eps_y, eps_bal = both.chunk(2)
-        t = torch.where(batch.label == batch.y, batch.t, 0)       # an image whose label was dropped has no regulariser
+        t = torch.where(batch.label == batch.y, batch.t, 0)       # no regulariser for an image whose label was dropped: weight 0 at t = 0
         return ((eps_y - batch.eps).square().mean()
                 + cbdm_loss(eps_y, eps_bal, t, self.num_train_timesteps, self.tau, self.gamma)), eps_y
 

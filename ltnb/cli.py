@@ -266,8 +266,8 @@ def main(argv:list=None):
 
 # %% ../nbs/90_cli.ipynb #5b8e2103
 class _Signals:
-    "What ends a process politely ends this one as Ctrl-C does: workers are stopped, what is finished is kept. Ctrl-C twice ends it at once."
-    def __init__(self, program:bool): # whether it may have Ctrl-C, and Python's own hook: no caller needs them
+    "SIGTERM and SIGHUP end the process as Ctrl-C does: workers are stopped, what is finished is kept. A second Ctrl-C ends it at once."
+    def __init__(self, program:bool): # whether this is the command itself, which may take over SIGINT and sys.unraisablehook
         names = ('SIGTERM', 'SIGHUP') + ('SIGINT',)*program
         numbers = [getattr(signal, n) for n in names if hasattr(signal, n)] if threading.current_thread() is threading.main_thread() else []
         self.came, self.begun, self.program = [], False, program
@@ -275,12 +275,12 @@ class _Signals:
         if program: sys.unraisablehook = self.lost
 
     def __call__(self, number, frame):
-        if not self.begun: os._exit(128 + number)   # nothing is to be kept yet, and modules that are being imported make errors of theirs of it
+        if not self.begun: os._exit(128 + number)   # nothing to keep yet; an import could turn KeyboardInterrupt into another error
         self.came.append(number)
         if len(self.came) == 1: raise KeyboardInterrupt
         if self.came.count(signal.SIGINT) > 1: os._exit(self.status)
     def lost(self, unraisable):
-        "Python cannot raise in a callback of its garbage collector: a signal that falls there comes again a moment later."
+        "Python cannot raise from a callback of its garbage collector, so a signal that arrives there is sent again a moment later."
         if not issubclass(unraisable.exc_type, KeyboardInterrupt): return sys.__unraisablehook__(unraisable)
         again = threading.Timer(.1, os.kill, (os.getpid(), (self.came or [signal.SIGINT])[0]))
         self.came.clear()

@@ -18,7 +18,7 @@ from .show import Table, line_styles, show_images
 def show_tail(split:Split,
               samples:dict,  # name -> ImageSet
               classes=None,  # the four rarest if None
-              n:int=16       # images a row
+              n:int=16       # images of each class and source
              ):
     "Real held-out images and each generator's samples of some classes (with training counts), side by side; returns the figure."
     import matplotlib.pyplot as plt
@@ -33,7 +33,7 @@ def show_tail(split:Split,
     return fig
 
 # %% ../nbs/10_collapse.ipynb #53d82dbb
-def _share_scale(ax): # from 0 to 1 where all are shares: small differences look small
+def _share_scale(ax): # y from 0 to 1 if all values are shares, so that small differences look small
     if -.05 <= ax.dataLim.y0 and ax.dataLim.y1 <= 1.05: ax.set_ylim(-.05, 1.05)
 
 def plot_by_class(split:Split,
@@ -88,7 +88,7 @@ def over_rows(rows:list,   # of an experiment
               metric:str,  # one of `ltnb.metrics.METRICS`
               group:str='few'
              ) -> list:    # (x, mean, standard deviation) by ascending x
-    "Mean and standard deviation over the rows that have the same x: over draws of the long tail and seeds of the generator."
+    "Mean and standard deviation over the rows with the same x, that is, over draws of the long tail and generator seeds."
     of = x if callable(x) else lambda r: r[x]
     at = {v: spread([r['figures'][group][metric] for r in rows if of(r) == v]) for v in {of(r) for r in rows}}
     return [(v, at[v]['mean'], at[v]['std']) for v in sorted(at)]
@@ -118,8 +118,8 @@ def plot_rows(curves:dict,   # name -> rows of an experiment
 def denoising_path(pipe, classes,      # one path for each
                    steps:int=20,
                    seed:int=0
-                  ) -> torch.Tensor:   # (len(classes), steps, C, H, W) uint8: the noisy images on their way
-    "The images on their way from noise, all classes from the same noise."
+                  ) -> torch.Tensor:   # (len(classes), steps, C, H, W) uint8: the noisy images after each step
+    "The intermediate images of sampling, from noise to image; all classes start from the same noise."
     path = []
     pipe(list(classes), num_inference_steps=steps, generator=[rng(seed, 'path') for _ in classes],
          callback=lambda i, x: path.append(to_uint8(x)))

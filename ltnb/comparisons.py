@@ -31,7 +31,7 @@ def _over(each, draws): # a method's rows, of each draw; `few` and `score` of a 
                 **{k: _together([r[k] for r in each], draws) for k in ('accuracy', 'figures')})
 
 # %% ../nbs/75_comparisons.ipynb #075b7911
-def _costs(record): # method -> of training and drawing its samples, the DDPM's being 1; of those draws where both were timed in one lot
+def _costs(record): # method -> cost of training and of drawing its samples, relative to DDPM; from draws where both were timed in one lot
     of = {(r['draw'], r['compared']): r for r in record['rows']}
     lot = {(part['draw'], m): i for i, part in enumerate(record['lots']) for m in part['methods']}
     def seconds(r):
@@ -44,8 +44,8 @@ def _costs(record): # method -> of training and drawing its samples, the DDPM's 
 
 def over_draws(record:dict # what `ltnb experiment after` left: a row for each draw and method
               ) -> dict:   # with a row for each method; `without`: accuracies without generated images
-    """The comparison over all draws of the long tail. A row's `chosen` has its way in each draw, `left_out` the score that chose it;
-    `cost`: of training and drawing its samples, the DDPM's being 1."""
+    """The comparison over all draws of the long tail. In a row, `chosen` has the way chosen in each draw, `left_out` the score
+    that chose it, and `cost` the time of training and of drawing its samples, relative to DDPM."""
     of, draws, costs = {}, len(record['draws']), _costs(record)
     for r in record['rows']: of.setdefault(r['compared'], []).append(r)
     real = _together([r['accuracy'] for r in of.pop('real')], draws)
@@ -89,7 +89,7 @@ def figure_at(ways:list,    # a line, as `lines` gives it
               x:float,      # class consistency
               figure:str='recall'
              ) -> list:     # one for each draw of the long-tailed set; None if the line does not go there in all of them
-    "A figure of few-shot samples where their class consistency is `x`, between neighbouring weights, those of `SHARED` where the line has them."
+    "A figure of few-shot samples at class consistency `x`, interpolated along the line; only between weights of `SHARED` if the line has them all."
     shared = [way for way in ways if way['guidance'] in SHARED]
     def of_draw(d):
         points = sorted((way['few'][d]['class_consistency'], way['few'][d][figure]) for way in (shared if len(shared) == len(SHARED) else ways))
@@ -103,7 +103,7 @@ def _ways(rs): # those of all draws, in words, the commonest first
     return '; '.join(way + f' ({n} draws)'*(1 < n < len(rs)) for way, n in of.most_common())
 
 def compared_table(compared:dict) -> Table: # as `over_draws` gives it
-    "The methods beside each other: few-shot classes, test images; `on left-out images`: by the score that chose, of 100 samples a class in place of 300."
+    "The methods beside each other: few-shot classes, test images. `on left-out images`: by the scores that chose, of 100 samples a class instead of 300."
     from ltnb.metrics import paired_difference
     def row(r):
         score, accuracy = above(compared, r['compared'])
@@ -117,7 +117,7 @@ def compared_table(compared:dict) -> Table: # as `over_draws` gives it
 # %% ../nbs/75_comparisons.ipynb #12415a4a
 def ddpm_like_cbdm(recorded:dict # what `ltnb experiment cbdm` left
                   ) -> dict:     # `w`, `recall`, and CBDM's recall as `cbdm`, each a list over draws
-    "The DDPM with that guidance w at which its few-shot samples have CBDM's class consistency (tau = 1), between neighbouring weights."
+    "The guidance w at which DDPM's few-shot samples have CBDM's class consistency (tau = 1), interpolated; NaN where no measured weight reaches it."
     import numpy as np
     from ltnb.collapse import over_rows, rows_where
     rows = rows_where(recorded['rows'], length=1, fine_tuned=False)
@@ -145,7 +145,7 @@ def row_above(recorded:dict,     # what an experiment on classifiers left
 def at_own_tau(r:dict,        # a row of an experiment on classifiers
                tau:float=None # one of its curve
               ) -> dict:      # `tau`; `few` and `all`: percent, one for each draw
-    "Accuracy on test images with the logits adjusted by `tau`, or if None by that which is best for all classes of the left-out images, one for all draws."
+    "Accuracy on test images with logits adjusted by `tau`; if None, by the tau that is best over all classes on left-out images, all draws together."
     curve = r['curve']
     i = curve['tau'].index(tau) if tau is not None else max(range(len(curve['tau'])), key=curve['left_out']['all'].__getitem__)
     return dict(tau=curve['tau'][i], **{g: draws and [d[i] for d in draws] for g, draws in curve['test']['draws'].items()})
@@ -153,8 +153,8 @@ def at_own_tau(r:dict,        # a row of an experiment on classifiers
 # %% ../nbs/75_comparisons.ipynb #effbbb1f
 def few_at(r:dict,       # a row of an experiment on classifiers
            overall:list  # percent over all classes of the test images, one for each draw
-          ) -> list:     # percent on the few-shot classes, one for each draw; of a draw whose curve does not go there nan
-    "Few-shot accuracy where tau is turned up, beyond what is best for all classes, until the accuracy over these is `overall`."
+          ) -> list:     # percent on the few-shot classes, one for each draw; NaN for a draw whose curve does not reach it
+    "Few-shot accuracy when tau is raised beyond its best value for all classes, until the accuracy over all classes falls to `overall`."
     import numpy as np
     def of_draw(x, every, few):
         best = every.index(max(every))
@@ -172,7 +172,7 @@ def chosen_rows(recorded:dict) -> dict: # what `ltnb experiment chosen` left; fa
     return {family: dict(max(rows, key=lambda r: r['validation']['mean']), tried=len(rows)) for family, rows in families.items()}
 
 def best_chosen(rows:dict,          # as `chosen_rows` gives them
-                generated:bool      # of those with generated images, or of those on the long-tailed real ones alone
+                generated:bool      # among rows with generated images; False: on the long-tailed real images alone
                ) -> dict:
     "The row that left-out images choose."
     return max((r for r in rows.values() if bool(r['recipe']) == generated and not r['full']), key=lambda r: r['validation']['mean'])

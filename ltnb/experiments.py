@@ -90,7 +90,7 @@ def _classifiers(usual):    # what would another user pick?
             TrainingSet(Recipe()): [Learner(), sau[1]],
             TrainingSet(full=True): [Learner(), sau[1]]}
 
-def _sau(usual):        # what in SAU does it, and what would samples have to be like?
+def _sau(usual):        # which part of SAU matters, and how good would samples have to be?
     ways = [Learner('sau'), *(Learner('sau', temperature=t) for t in (.05, .2)), Learner('sau', prototypes=False)]
     both = [Learner(), Learner('sau')]
     return (WITHOUT | {FILTERED: ways} | {replace(FILTERED, target=n): [Learner('sau')] for n in (.5, 2.)}
@@ -124,7 +124,7 @@ EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers,
 # %% ../nbs/70_experiments.ipynb #e7b6f9e0
 @part(lambda run, what, seed: [filled_part(what, seed), *run.judges()])
 def training_set_figures(run:Run, what:TrainingSet, seed:int) -> dict:
-    "What the filter did, and how good the generated images are that it let through, both of few-shot classes."
+    "What the filter did, and the quality of the generated images that it let through, both for the few-shot classes."
     def figures():
         report, filled, few = run.filter_report(what, seed), run.filled(what, seed), run.split.groups['few']
         data, drawn = run.training_set(what, seed), sum(filled.generated[c] for c in few)
@@ -179,7 +179,7 @@ def images_per_second(pipe, split:Split, draw:Draw, n:int=64) -> float:
 
 # %% ../nbs/70_experiments.ipynb #d76ea99c
 def _possible(table, split):
-    "Without the rows about few-shot classes where there are none."
+    "The table, without its rows about few-shot classes if the split has none."
     plain = lambda what: (getattr(what, 'recipe', what) or Recipe()).head == 1 and not getattr(what, 'only_few', False)
     return {what: ways for what, ways in table.items() if split.groups['few'] or plain(what)}
 
@@ -200,10 +200,10 @@ def _rows(runs, table, made, seeds): # made: a dict for each run
             for what, learners in table.items() for learner in learners]
 
 # %% ../nbs/70_experiments.ipynb #59bf9972
-def _measure(name, runs, seeds, workers, say, on_done): # what the result of an experiment has of its own
+def _measure(name, runs, seeds, workers, say, on_done): # the part of the result that is particular to the experiment
     split, settings = runs[0].split, runs[0].settings
     table = _possible(EXPERIMENTS[name](Draw(sampling_steps=settings.sampling.steps)), split)
-    for what in table: runs[0].split_of(getattr(what, 'recipe', what) or Recipe())   # a split that cannot be is said now
+    for what in table: runs[0].split_of(getattr(what, 'recipe', what) or Recipe())   # an impossible split is reported now
     say(f'{name}: {sum(map(len, table.values()))} rows, {len(runs)} draws, {len(seeds)} seeds of the generators in each')
     made = [make(run, _wanted(table, seeds), workers, f'{name}, draw {run.split.subset}', on_done) for run in runs]
     result = dict(rows=_rows(runs, table, made, seeds))
@@ -283,7 +283,7 @@ def _compare(run, methods, seeds, workers, on_done): # rows of methods in one dr
 class _Record(BaseModel): # what is read of an after.json
     rows: list[dict]
     lots: list[dict]
-    identity: dict      # the settings but for those as usual, and the seeds
+    identity: dict      # the settings as `recorded` gives them, and the seeds
 
 def _earlier(file, identity): # the record in a file, which has to be of the same settings and seeds
     if not file.exists(): return _Record(rows=[], lots=[], identity=identity)
@@ -291,13 +291,13 @@ def _earlier(file, identity): # the record in a file, which has to be of the sam
     if record.identity != identity: raise InputError(f'{file} is of other settings or generator seeds: move it away, or give another --out')
     return record
 
-def _of_draw(record, run): # method -> its row of this draw, if it was drawn from in all of today's ways
+def _of_draw(record, run): # method -> its row of this draw, if that was chosen among exactly the ways of `COMPARED`
     def ways(of): return [{k: way.get(k) for k in asdict(Recipe())} for way in of]
     asked = dict(real=[]) | {m: ways(map(asdict, of)) for m, of in COMPARED.items()}
     return {r['compared']: r for r in record.rows if r.get('data') == run.split.sha256 and ways(r.get('curve', ())) == asked.get(r['compared'])}
 
 # %% ../nbs/70_experiments.ipynb #0d569549
-def _compare_all(runs, earlier, seeds, workers, say, lives): # what the result of `after` has of its own
+def _compare_all(runs, earlier, seeds, workers, say, lives): # the part of the result that is particular to `after`
     if not runs[0].split.groups['few']: raise InputError('the comparison is about few-shot classes, and this split has none')
     asked, rows, lots = [run.split.sha256 for run in runs], [], [*earlier.lots]
     if other := {str(r.get('draw')) for r in earlier.rows if r.get('data') not in asked}:
@@ -331,7 +331,7 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
                    say=print,
                    log:str=None          # the tracker that losses are logged to, as accelerate names it
                   ) -> dict:             # what is in OUT/experiments/NAME.json
-    "Measure all rows of an experiment with every seed, going on where an interrupted run was."
+    "Measure all rows of an experiment with every seed; an interrupted run is resumed."
     known_experiment(name)
     log = logbook(log, out)
     splits = [load_split(data, subset=d) for d in draws]

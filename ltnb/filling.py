@@ -17,12 +17,12 @@ from .data import ImageSet, Split, first_of
 # %% ../nbs/31_filling.ipynb #45e37f3a
 @dataclass
 class Filled:
-    "A training set filled up with samples, and what that took."
+    "A training set filled up with samples, and how many samples and rounds it took."
     data: ImageSet        # the real images, then the kept samples
-    generated: list       # samples drawn of each class
-    accepted: list        # those of them that were kept, wanted or not
-    rounds: int           # of generation, the samples given at the start not counted
-    missing: dict         # class -> images that it is short of, where the samples did not suffice
+    generated: list       # number of samples drawn of each class
+    accepted: list        # how many of them the filter kept, used or not
+    rounds: int           # of generation, not counting the samples given at the start
+    missing: dict         # class -> number of images it still lacks, only for classes that were not filled
 
     def __repr__(self):
         short = f'; {sum(self.missing.values()):,} missing in {len(self.missing)} class{"es"*(len(self.missing) > 1)}' if self.missing else ''
@@ -33,9 +33,9 @@ class Filled:
 def fill_classes(split:Split,
                  samples:ImageSet,       # drawn already
                  keep:torch.Tensor=None, # (M,) bool: which of them to use; all if None
-                 target=None,            # N_t, images of a class: a number, or one each; those of the largest if None
+                 target=None,            # N_t, images of a class: one number, or one per class; the largest class's size if None
                  more=None,              # more(labels, first) -> (ImageSet, keep) of further samples, from number `first`
-                 rounds:int=3            # of `more`, at most: a class of which less than 1 in 30 is kept stays short
+                 rounds:int=3            # calls of `more`, at most; a class of which fewer than about 1 in 10 samples are kept stays short
                 ) -> Filled:
     "The training set filled to `target` images a class with kept samples, in their order (DiffuLT, sec. 3.2)."
     C, count = split.num_classes, lambda labels: torch.bincount(labels, minlength=split.num_classes)
@@ -46,17 +46,17 @@ def fill_classes(split:Split,
         rate = (accepted / generated.clamp(min=1)).clamp(min=.1)  # never more than ten times what is missing
         drawn, keep = more(torch.arange(C).repeat_interleave((lack / rate).ceil().long()), int(generated.sum()))
         i = _wanted(drawn.labels, keep, lack)
-        used.append((drawn[i], torch.arange(len(i))))       # the others are let go
+        used.append((drawn[i], torch.arange(len(i))))       # the other samples are dropped, to free memory
         generated, accepted, done = generated + count(drawn.labels), accepted + count(drawn.labels[keep]), done + 1
     missing = {c: int(n) for c, n in enumerate(want - accepted) if n > 0}
     return Filled(_together(split.train, used), generated.tolist(), accepted.tolist(), done, missing)
 
 # %% ../nbs/31_filling.ipynb #393d0ea4
-def _wanted(labels, keep, want): # numbers of those to keep, of each class c at most want[c]
+def _wanted(labels, keep, want): # indices of the kept samples to use, at most want[c] of each class c
     kept = keep.nonzero()[:, 0]
     return kept[first_of(labels[kept], want)]
 
-def _together(train, used): # used: sets of samples and the numbers of those in them; each image is copied once
+def _together(train, used): # used: pairs of a set of samples and the indices to use from it; each image is copied once
     of = lambda name: torch.cat([getattr(drawn, name)[i] for drawn, i in used])
     order = of('labels').argsort(stable=True)       # class by class
     place = len(train) + torch.empty_like(order).scatter(0, order, torch.arange(len(order)))
@@ -68,7 +68,7 @@ def _together(train, used): # used: sets of samples and the numbers of those in 
 
 # %% ../nbs/31_filling.ipynb #8c6804c7
 def save_filled(path:str|Path, filled:Filled, about:dict):
-    "Write a filled training set: its generated images, and what it took to get them."
+    "Save a filled training set: its generated images, its counts and `about`; the real images are not stored."
     used = filled.data[int((~filled.data.synthetic).sum()):]
     save_tensors(path, dict(images=used.images, labels=used.labels), **about, generated=filled.generated,
                  accepted=filled.accepted, rounds=filled.rounds, missing=list(filled.missing.items()))

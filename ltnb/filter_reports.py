@@ -19,21 +19,21 @@ from .show import Table, show_images
 # %% ../nbs/38_filter_reports.ipynb #7d64625d
 @dataclass
 class FilterReport:
-    "What a filter did to samples; shows itself as a table a class, and as a figure."
+    "What a filter did to samples; shows itself as a table with a row per class, and as a figure."
     split: Split
     samples: ImageSet
     filter: Filter              # fitted
     kept: torch.Tensor          # (M,) bool
     relative: torch.Tensor      # (M,) distance to the class mean in units of d_f
-    nearest_real: torch.Tensor  # (M,) number of the nearest training image of the class
-    right: torch.Tensor = None  # (M,) bool: is it of its class? None if unknown
+    nearest_real: torch.Tensor  # (M,) index of the nearest one among the training images of the class
+    right: torch.Tensor = None  # (M,) bool: whether a sample really is of its class; None if unknown
     rule: str = ''              # the filter in words
 
     @property
     def kinds(self) -> torch.Tensor: return kinds_of(self.relative) # (M,) as `id_aid_ood`
 
     def summary(self, of=slice(None)) -> dict: # of: which samples
-        "Counts, shares of ID, AID and OOD among the generated, label purity before and after; None if unknown."
+        "Counts, shares of ID, AID and OOD among the generated samples, and label purity before and after; None if unknown."
         kept, kinds = self.kept[of], self.kinds[of]
         share = lambda m: m.float().mean().item() if len(m) else None
         right = None if self.right is None else self.right[of]
@@ -74,7 +74,7 @@ class FilterReport:
 # %% ../nbs/38_filter_reports.ipynb #22093df3
 def filter_report(split:Split, samples:ImageSet,
                   features,                # images -> (N, D) feature vectors
-                  flt:Filter,              # fitted or not: it is fitted on the training images
+                  flt:Filter,              # need not be fitted: it is fitted here, on the training images
                   judge=None,              # images -> (N, C) logits of a classifier trained on all real data
                   scope:str='per_class'    # of ID, AID and OOD
                  ) -> FilterReport:

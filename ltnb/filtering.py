@@ -21,7 +21,7 @@ SCOPES = ('per_class', 'pooled', 'shrunk')
 def class_balls(real_features:torch.Tensor, # (N, D) of real training images
                 real_labels:torch.Tensor,   # (N,)
                 scope:str='per_class',      # where d_f comes from: 'per_class', 'pooled' or 'shrunk'
-                prior_count:float=10        # 'shrunk': a class of so many images is halfway to the pooled value
+                prior_count:float=10        # 'shrunk': a class with this many images is halfway to the pooled value
                ) -> tuple[torch.Tensor, torch.Tensor]: # (C, D) class means f_o, (C,) d_f in the features' units
     "Mean feature and largest distance between two real images of each class (DiffuLT, sec. 3.3)."
     if scope not in SCOPES: raise InputError(f'unknown scope {scope!r}: it is one of {", ".join(SCOPES)}')
@@ -44,8 +44,8 @@ def relative_distance(features:torch.Tensor, # (M, D)
     d = in_parts(lambda f, y: (f - center[y]).norm(dim=1), features, labels)
     return d / d_f[labels].clamp(min=torch.finfo(d_f.dtype).tiny)
 
-def kinds_of(relative:torch.Tensor) -> torch.Tensor: # (M,) as `relative_distance` returns them -> (M,) numbers in `KINDS`
-    "ID up to a distance of 1, AID up to 2, OOD beyond, and where it is not a number."
+def kinds_of(relative:torch.Tensor) -> torch.Tensor: # (M,) as `relative_distance` returns them -> (M,) indices into `KINDS`
+    "ID up to a distance of 1, AID up to 2, OOD beyond that or where the distance is NaN."
     return 2 - (relative <= 1).long() - (relative <= 2).long()
 
 def id_aid_ood(features:torch.Tensor,      # (M, D) of generated images
@@ -53,7 +53,7 @@ def id_aid_ood(features:torch.Tensor,      # (M, D) of generated images
                real_features:torch.Tensor, # (N, D) of real training images
                real_labels:torch.Tensor,   # (N,)
                scope:str='per_class'       # as in `class_balls`
-              ) -> torch.Tensor:           # (M,) numbers in `KINDS`
+              ) -> torch.Tensor:           # (M,) indices into `KINDS`
     "DiffuLT's three kinds of generated images (Shao et al. 2024, sec. 3.3)."
     return kinds_of(relative_distance(features, labels, *class_balls(real_features, real_labels, scope)))
 
@@ -95,7 +95,7 @@ class OnlyKind(DropOOD):
 
 # %% ../nbs/30_filtering.ipynb #bd387e12
 class NeighbourAgreement(Filter):
-    "Keeps a sample whose `k` nearest real images are all of its class. The score is the share that is not."
+    "Keeps a sample whose `k` nearest real images are all of its class. The score is the share of them that are not."
     threshold = 0.
     def __init__(self, k:int=1): self.k = k
     def fit(self, real_features, real_labels):
@@ -111,7 +111,7 @@ class NeighbourAgreement(Filter):
 
 # %% ../nbs/30_filtering.ipynb #ef3d4580
 def _head(phi): return lambda f: phi.head(f.to(next(phi.parameters()).device)).cpu()
-# name -> f(phi_0) -> a filter, to be fitted
+# name -> f(phi_0) -> an unfitted filter
 FILTERS = dict(none=lambda phi: Filter(), diffult=lambda phi: DropOOD(), pooled=lambda phi: DropOOD('pooled'),
                shrunk=lambda phi: DropOOD('shrunk'), id=lambda phi: OnlyKind('ID'), aid=lambda phi: OnlyKind('AID'),
                ood=lambda phi: OnlyKind('OOD'), prototype=lambda phi: NearestPrototype(),

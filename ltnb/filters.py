@@ -20,7 +20,7 @@ def by_class(features, labels) -> list: # of (n, D), one for each class from 0 t
     return [*features[labels.argsort(stable=True)].split(torch.bincount(labels).tolist())]
 
 def in_parts(f, features, labels) -> torch.Tensor: # (M,)
-    "What `f(features, labels)` says of each, of some thousand at a time: what it holds for every class stays small."
+    "`f(features, labels)`, computed for 4,096 samples at a time so that its arrays with an entry per class stay small."
     return torch.cat([f(x, y) for x, y in zip(features.split(4096), labels.split(4096))])
 
 def finite_rows(features) -> torch.Tensor: # (M, D) -> (M,) bool, in little memory
@@ -42,7 +42,7 @@ class Filter:
         return f'{type(self).__name__}({settings})'
 
 class Both(Filter):
-    "Keeps what two filters keep, written `a & b`. Score: 0, or 1 for what is dropped."
+    "Keeps what both filters keep, written `a & b`. Score: 0 if kept, 1 if dropped."
     knobs = ()
     def __init__(self, a, b): self.a, self.b = a, b
     def fit(self, real_features, real_labels):
@@ -61,7 +61,7 @@ class NearestPrototype(Filter):
         return self
     def to_classes(self, features): return torch.cdist(features, self.means) # (M, C)
     def ratio(self, features, labels): # (M, D), (M,) -> (M,)
-        "The distance to the own class over that to the nearest other one."
+        "The distance to the mean of the own class over the distance to the nearest other mean."
         d = self.to_classes(features.nan_to_num())
         own = d.gather(1, labels[:, None])
         return (own / d.scatter(1, labels[:, None], math.inf).min(1, keepdim=True).values)[:, 0]
@@ -74,13 +74,13 @@ class Confidence(Filter):
     def __init__(self, head, least:float=.5): self.head, self.least, self.threshold = head, least, 1 - least
     @torch.no_grad()
     def probability(self, features, labels): # (M, D), (M,) -> (M,)
-        "What `head` gives the own class."
+        "The probability that `head`, its logits less `shift`, gives to the sample's own class."
         return (self.head(features.nan_to_num()) - self.shift).softmax(1).gather(1, labels[:, None])[:, 0]
     def score(self, features, labels): return torch.where(finite_rows(features), 1 - in_parts(self.probability, features, labels), 1.)
 
 # %% ../nbs/29_filters.ipynb #af01f2d0
 class _NearOwnClass(Filter):
-    "A filter that asks how near a sample is to the real images of its own class; infinitely far if it is not finite."
+    "A filter that scores how near a sample is to the real images of its own class; infinity if its features are not finite."
     def score(self, features, labels):
         out, finite = torch.full((len(labels),), math.inf), finite_rows(features)
         for c in range(len(self.real)):
@@ -98,13 +98,13 @@ class InsideManifold(_NearOwnClass):
         self.radius = [nearest(x, x, k + 1)[0][:, k].clamp(min=torch.finfo(x.dtype).tiny) for x, k in zip(self.real, ks)]
         return self
     def score_of(self, c, features): # (m, D) of samples of class c -> (m,)
-        "The smallest distance to a real image over that one's radius."
+        "The smallest ratio of the distance to a real image over the radius of that image."
         return torch.cat([(d / self.radius[c]).min(1).values for _, d in distances(features, self.real[c])])
 
 # %% ../nbs/29_filters.ipynb #9052d4d1
 class Band(_NearOwnClass):
     """Keeps what is neither too far from the training images of its class nor nearly a copy of one. Score: the distance
-    to the nearest of them over what is usual among themselves (the median; for a single image that of all classes)."""
+    to the nearest of them over the class's median nearest-neighbour distance (over all classes for a class of one image)."""
     knobs = ('low', 'high')
     def __init__(self, low:float=.5, high:float=1.5): self.low, self.high = low, high
     def fit(self, real_features, real_labels):
@@ -118,15 +118,15 @@ class Band(_NearOwnClass):
 
 # %% ../nbs/29_filters.ipynb #9a16b54a
 class Balanced(Confidence):
-    """Ours: `Confidence` if all classes were equally common: the logits less the log prior of the training labels (Menon
-    et al. 2021, sec. 4.1, tau = 1). The rule is a least probability, not the argmax, so that it can be moved."""
+    """Ours: `Confidence` as if all classes were equally common, from the logits less the log prior of the training labels (Menon
+    et al. 2021, sec. 4.1, tau = 1). The rule is a minimum probability, not the argmax, so that its threshold can be moved."""
     def fit(self, real_features, real_labels):
         self.shift = (torch.bincount(real_labels) / len(real_labels)).log()
         return self
 
 class Ranked(Filter):
-    """Ours: the best `share` of each class by the score of `by`, at most. The score is the rank among the batch's samples
-    of the class over their number: there is no state, so a further round does not depend on earlier ones."""
+    """Ours: keeps at most the best `share` of each class by the score of `by`. The score is the rank among the batch's samples
+    of the class over their number. There is no state, so a further round does not depend on earlier ones."""
     def __init__(self, by:Filter, share:float=.5): self.by, self.threshold = by, share
     def fit(self, real_features, real_labels):
         self.by = copy(self.by).fit(real_features, real_labels)
@@ -142,11 +142,11 @@ def _ranks(scores, labels): # (M,) float, 1 for the lowest score of its class; t
 
 # %% ../nbs/29_filters.ipynb #90f2cb9f
 class BalancedNeighbours(NearestPrototype):
-    """Ours: `NearestPrototype` with the nearest image of a class instead of its mean, the classes thinned at random to the
-    size m of the smallest. The distance to a class is the exact mean over all thinnings: no draw, no seed."""
+    """Ours: `NearestPrototype` with the nearest image of a class instead of its mean, with classes thinned at random to the
+    size m of the smallest. The distance to a class is the exact mean over all thinnings, so nothing is drawn."""
     def fit(self, real_features, real_labels):
         self.real = by_class(real_features, real_labels)
-        def chances(n, m=min(map(len, self.real))): # (n,) that of m of n images the nearest is the 1st, 2nd, … of the n
+        def chances(n, m=min(map(len, self.real))): # (n,) chance that the nearest of m images out of n is the 1st, 2nd, … nearest of the n
             return m/n * torch.cat([torch.ones(1), (1 - (m - 1)/torch.arange(n - 1., 0, -1)).cumprod(0)])
         self.chances = [chances(len(x)) for x in self.real]
         return self
@@ -155,8 +155,8 @@ class BalancedNeighbours(NearestPrototype):
         return torch.stack([*map(mean, self.real, self.chances)], 1)
 
 class Quota(Ranked):
-    """Ours: all that `judge` accepts, and the best of what it doubts by the score of `by`, at most the `share` of what is
-    kept of the class in the batch (so none if it accepts none). Score: 0, or that share if all better ones are kept."""
+    """Ours: keeps all that `judge` accepts, and the best of the rest by the score of `by`, up to `share` of what is kept of
+    the class in the batch (none if `judge` accepts none). Score: 0 if accepted, else that share with all better ones kept."""
     def __init__(self, judge:Filter, by:Filter, share:float=.25): self.judge, self.by, self.threshold = judge, by, share
     def fit(self, real_features, real_labels):
         self.judge = copy(self.judge).fit(real_features, real_labels)

@@ -33,14 +33,14 @@ def _delete(out):
 
 # %% ../nbs/43_folder.ipynb #d5494716
 def _claim(out, identity, source):
-    "Say what `out` holds, or check that it holds just that."
+    "Write what `out` holds to study.json, or check that the same is written there."
     said = dict(layout=LAYOUT, identity=identity) | (dict(source=source) if source else {})
     if not (out/'study.json').exists():
         if (out/'results.json').exists():
             raise InputError(f'{out}/results.json is of another study (no study.json beside it): give another --out')
         return save_sealed(out/'study.json', said)
     try: study = load_sealed(out/'study.json')
-    except Damaged as e:    # each part says for itself what it is
+    except Damaged as e:    # can be written again: each part has a record of its own
         set_aside(out/'study.json', e)
         return save_sealed(out/'study.json', said)
     if study.get('layout') != LAYOUT or not isinstance(study.get('identity'), dict):
@@ -53,7 +53,7 @@ def _claim(out, identity, source):
         with suppress(OSError): save_sealed(out/'study.json', study | said)
 
 # %% ../nbs/43_folder.ipynb #a12ccc35
-def _files(out): # of a run, but for the manifest itself and what is still being made
+def _files(out): # of a run, except its own records, cards, logs, and what is unfinished or damaged
     kept = [p for n in MADE if n not in ('manifest.json', 'lives.json', 'study.json', 'logs') for p in ((out/n).rglob('*') if (out/n).is_dir() else [out/n])]
     return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and '.checkpoint.' not in p.name and '.damaged' not in str(p))
 
@@ -64,7 +64,7 @@ def save_manifest(out:Path):
     save_json(out/'manifest.json', {p.relative_to(out).as_posix(): _sha256(p) for p in _files(out)})
 
 def is_whole(out:Path) -> bool:
-    "Whether every file that the manifest names is there, as it was."
+    "Whether every file that the manifest lists exists, unchanged; False without a manifest."
     try: noted = load_json(out/'manifest.json')
     except (OSError, Damaged): return False
     return isinstance(noted, dict) and all((out/name).is_file() and _sha256(out/name) == digest for name, digest in noted.items())
@@ -74,7 +74,7 @@ def is_whole(out:Path) -> bool:
 def run_folder(out:str|Path, identity:dict, fresh:bool=False,
                source:dict=None     # where the images come from, noted for whoever reads the folder
               ):
-    "The folder of the run that `identity` describes, locked while in use; an `InputError` if another is in it."
+    "The folder of the run that `identity` describes, locked while in use; an `InputError` if another run is in it or is using it."
     with ExitStack() as stack:
         yield on_main(lambda: stack.enter_context(_locked(Path(out), identity, fresh, source)))
 
@@ -92,8 +92,8 @@ def _locked(out, identity, fresh, source):
         yield out
 
 # %% ../nbs/43_folder.ipynb #00c34278
-def study_of(out:str|Path) -> tuple: # what it is, and the arguments of `load_split` that give its images
-    "What the folder of a study says of itself."
+def study_of(out:str|Path) -> tuple: # its identity, and the arguments of `load_split` that give its images
+    "The identity of a study and the source of its images, as its folder records them; an `InputError` if it does not."
     if not (Path(out)/'study.json').is_file(): raise InputError(f'{out} is no folder of a study (no study.json in it)')
     study = load_sealed(Path(out)/'study.json')
     if study.get('layout') != LAYOUT or 'preset' not in study.get('identity', {}).get('settings', {}):
@@ -104,12 +104,12 @@ def study_of(out:str|Path) -> tuple: # what it is, and the arguments of `load_sp
 # %% ../nbs/43_folder.ipynb #80b07b71
 @contextmanager
 def _lock(out):
-    "Nobody else writes in `out` within this block, where the file system knows locks."
+    "Keep other studies from writing in `out` within this block, if the file system has locks."
     try: lock = os.open(out/'.lock', os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0), 0o666)
     except OSError as e:
         if e.errno == errno.ELOOP: raise InputError(f'{out}/.lock is a link, which a study does not write through: delete it') from None
         if e.errno not in (errno.EROFS, errno.EACCES, errno.EPERM): raise
-        yield   # nothing can be written there; what is finished can be read
+        yield   # a folder we cannot write to needs no lock: finished parts can still be read
         return
     try:
         try:
@@ -135,8 +135,8 @@ class _Kept(BaseModel): # in lives.json
     ways: list[dict[str, str | int]] = []
 
 class Lives:
-    "Seconds of a run, those before an interruption included, and the ways it was computed in; kept in `out`/lives.json."
-    def __init__(self, out:Path, way:dict): # as `way_of_computing` has it
+    "The seconds a run took, including those before an interruption, and the ways it was computed in; kept in `out`/lives.json."
+    def __init__(self, out:Path, way:dict): # as `way_of_computing` returns it
         self.file, self.last = out/'lives.json', time.perf_counter()
         try: kept = checked(_Kept, load_json(self.file), self.file, 'file of ours') if self.file.exists() else _Kept()
         except InputError as e:
@@ -149,8 +149,8 @@ class Lives:
                  'which round differently')
         self.ways += [way]*(way not in self.ways)
 
-    def add(self, name:str='all', seconds:float=None): # what was done; what it took, or all since the last time
-        "Count seconds of what was done."
+    def add(self, name:str='all', seconds:float=None): # seconds: what `name` took; the time since the last call if None
+        "Add `seconds` to those of `name`, and the time since the last call to 'all'."
         now = time.perf_counter()
         for k, v in {name: seconds, 'all': None}.items(): self.seconds[k] = self.seconds.get(k, 0) + (now - self.last if v is None else v)
         self.last = now

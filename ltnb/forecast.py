@@ -31,7 +31,7 @@ def _memory(device): # in bytes, the most that was held so far; None where that 
 
 @contextmanager
 def _as_workers_run(workers): # as for `in_parallel`
-    "Within this block networks run as in `in_parallel`, without progress bars; gives how many run as fast side by side: one an accelerator."
+    "Within this block networks run as in `in_parallel`, without progress bars; yields how many run side by side (one on an accelerator)."
     threads, bars = torch.get_num_threads(), os.environ.get('LTNB_PROGRESS')
     at_once = min(workers, os.cpu_count()) if workers and default_device().type == 'cpu' else usual_workers()
     torch.set_num_threads(1 if at_once > 1 else threads)
@@ -52,14 +52,14 @@ def _ladder(split, n, cut=32): # (images at once, images to take them from): fro
     return [(m, small) for m in (2, 8, 32, 128) if m < n] + [(n, small)] + [(n, whole)]*(small.image_shape != whole.image_shape)
 
 def _bounded(measure, ladder) -> tuple: # measure(n, split) -> seconds; returns those at the end of the ladder, and whether they are extrapolated
-    "Seconds for `n` images of a split at once, by fewer and smaller ones where more would take too long."
+    "Seconds for the whole batch, extrapolated from fewer and smaller images if it would take too long."
     work = [n * math.prod(s.image_shape[1:]) for n, s in ladder]
     for i, (rung, now) in enumerate(zip(ladder, work)):
         seconds, last = measure(*rung), i + 1 == len(ladder)
         if last or seconds * work[i + 1] / now > LONG: return seconds * work[-1] / now, not last
 
 # %% ../nbs/71_forecast.ipynb #b3f8013a
-def _a_step(train): return min(first_steps(train, 3, LONG)[0])      # the first one warms up; with lr 0, as large ones are for large batches
+def _a_step(train): return min(first_steps(train, 3, LONG)[0])      # the first warms up; lr is 0, as usual ones suit large batches only
 
 def _generator_steps(run, recipes) -> dict: # recipe -> seconds a step, whether extrapolated; nothing is compiled for this
     speed, found, start = replace(usual_speed(default_device(), run.settings.generator.steps), compile=False), {}, time.perf_counter()
@@ -140,7 +140,7 @@ def forecast(runs:Run|list, # of each draw of the long tail
              wanted,        # parts of each
              workers:int=None   # as in `in_parallel`
             ) -> dict:      # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'; whether seconds are 'extrapolated'
-    "What `make` will take here, from a few steps; samples drawn anew for those that a filter drops not counted."
+    "What `make` will take on this machine, from a few measured steps; not counting samples drawn to replace those a filter drops."
     with _as_workers_run(workers) as at_once:
         made = on_main(_forecast, runs if isinstance(runs, list) else [runs], list(wanted))
     share = at_once * team().num_processes

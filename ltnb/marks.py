@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validat
 from .core import InputError, checked, load_json, save_json
 
 # %% ../nbs/44_marks.ipynb #0f193b3a
-class _Drawn(BaseModel): # what a sample's number means
+class _Drawn(BaseModel): # how samples were drawn: what a sample's number depends on
     model_config = ConfigDict(extra='forbid', allow_inf_nan=False)
     seed: int
     per_class: int
@@ -72,14 +72,14 @@ def load_marks(path:str|Path) -> list: # of dicts: generator, drawn, keep, drop,
 
 # %% ../nbs/44_marks.ipynb #06f5ef5c
 def is_of(entry:dict, about:dict) -> bool:
-    "Whether a mark is of samples that were drawn like that."
+    "Whether the marks in `entry` are of samples drawn as `about` says."
     return bool(about) and all(entry['drawn'].get(k) == about.get(k) for k in DRAWN)
 
 def marks_for(entries:list, # as `load_marks` gives them
               about:dict,   # how samples were drawn; None if that is not known
-              n:int         # how many there are
+              n:int         # how many samples there are
              ):             # (n,) int8: 1 keep, -1 drop, 0 neither
-    "The marks of these samples."
+    "The marks of the samples drawn as `about` says; entries for others are ignored, and a number beyond `n` is an `InputError`."
     m = torch.zeros(n, dtype=torch.int8)
     for e in entries:
         if not is_of(e, about): continue

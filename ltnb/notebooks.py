@@ -32,7 +32,7 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
     def execute(nb_path):
         nb, target = nbformat.read(nb_path, as_version=4), Path(out)/'notebooks'/nb_path.name
         if target.exists() and source(nbformat.read(target, as_version=4)) == source(nb): return target
-        of_team = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')    # a kernel is no process of it
+        of_team = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')    # a kernel is not a process of the team
         env = {k: v for k, v in os.environ.items() if k not in of_team} | dict(
             LTNB_RUN=str(Path(out).resolve()), LTNB_PROGRESS='0', OMP_NUM_THREADS='1',
             LTNB_WIDGETS='0', IN_TEST='1')   # IN_TEST: the closing cell exports nothing

@@ -31,10 +31,10 @@ def interval(sigma,       # noise level: a number, or a tensor of any shape
 
 def omega_schedule(t,              # time step, from 0 to T-1: a number, or a tensor of any shape
                    T:int,
-                   w,              # CBDM's w, reached at t = 0; (1 - gamma) (w + 1) - 1 for a gamma below 1
+                   w,              # CBDM's w, reached at t = 0; with a gamma below 1, (1 - gamma) (w + 1) - 1 is reached instead
                    kind:str='linear', # 'constant', 'linear' or 'gamma'
                    gamma:float=100. # base of the exponential kind: how late guidance sets in
-                  ):               # w_t; -1 is no label at all
+                  ):               # w_t; -1 is unconditional
     "Guidance that grows as the noise falls (the code of Contrastive Conditional-Unconditional Alignment, 2025)."
     if kind == 'constant': return w + 0 * t
     if kind == 'linear': return (1 - t / T) * (w + 1) - 1
@@ -45,13 +45,13 @@ def omega_schedule(t,              # time step, from 0 to T-1: a number, or a te
 # %% ../nbs/22_policies.ipynb #47e530a5
 @dataclass(frozen=True)
 class Policy:
-    "Guidance at a constant scale; what other ways of sampling start from."
-    sampler: ClassVar[str] = 'sde-dpmsolver++'  # the one that it is used with
-    steps: ClassVar[int] = 1                    # of the sampler, in units of the usual number
-    asks: ClassVar[bool] = False                # whether it asks a classifier, or the real images
+    "Guidance at a constant scale; the base class of the other policies."
+    sampler: ClassVar[str] = 'sde-dpmsolver++'  # the sampler that the policy is used with
+    steps: ClassVar[int] = 1                    # sampling steps, as a multiple of the usual number
+    asks: ClassVar[bool] = False                # whether it needs a classifier or the real images
 
     def how(self, pipe:ClassConditionalPipeline, w:float, phi=None, train=None) -> dict: # w: CBDM's
-        "Arguments for a call of `pipe`, or of what is called in its place, as 'draw'."
+        "Keyword arguments for calling `pipe`, or for the callable under 'draw', which takes its place."
         return dict(guidance_scale=1 + w) | (dict(hooks=[self]) if isinstance(self, SamplingHook) else {})
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Interval(Policy):
 @dataclass(frozen=True)
 class Schedule(Policy):
     "Guidance that grows as the noise falls, as in `omega_schedule`."
-    kind: str = 'linear'    # and so is `gamma`: as in `omega_schedule`
+    kind: str = 'linear'    # as in `omega_schedule`, and so is `gamma`
     gamma: float = 100.
 
     def __post_init__(self):
@@ -81,11 +81,11 @@ class Schedule(Policy):
 # %% ../nbs/22_policies.ipynb #054e3358
 @dataclass(frozen=True)
 class CADS(Policy, SamplingHook):
-    "The class embedding under noise at first (Sadat et al. 2024, algorithm 1); only that of the pass with labels."
-    tau1: float = .6    # share of the steps to go below which the class is told as it is
-    tau2: float = .9    # and above which it is all noise
+    "Noise on the class embedding, annealed away during sampling (Sadat et al. 2024, algorithm 1); only in the pass with labels."
+    tau1: float = .6    # share of the steps still to go below which the embedding is left clean
+    tau2: float = .9    # and above which it is pure noise
     s: float = .25      # standard deviation of the noise
-    psi: float = 1.     # share of what is brought back to the class's own mean and standard deviation
+    psi: float = 1.     # weight of the embedding that is rescaled to the clean one's mean and standard deviation
 
     def __post_init__(self):
         if not 0 <= self.tau1 < self.tau2: raise InputError(f'CADS needs 0 ≤ tau1 < tau2, not {self.tau1:g} and {self.tau2:g}')
@@ -102,8 +102,8 @@ class CADS(Policy, SamplingHook):
 # %% ../nbs/22_policies.ipynb #0f8f6b23
 @dataclass(frozen=True)
 class Autoguidance(Policy):
-    "Guidance by an earlier average of the same training (Karras et al. 2024)."
-    early: int = 16     # kept after 1/16, 1/8 or 1/4 of the steps
+    "Guidance by an earlier weight average of the same training run (Karras et al. 2024)."
+    early: int = 16     # 16, 8 or 4: the average kept after 1/early of the steps
 
     def __post_init__(self):
         if self.early not in (16, 8, 4): raise InputError(f'averages are kept after 1/16, 1/8 and 1/4 of a training, not 1/{self.early}')
@@ -115,12 +115,12 @@ class Autoguidance(Policy):
 # %% ../nbs/22_policies.ipynb #af94d314
 @dataclass(frozen=True)
 class Minority(Policy, SamplingHook):
-    "Self-guided minority sampling (Um & Ye 2024), with the squared distance of pixels."
+    "Self-guided minority sampling (Um & Ye 2024), with squared pixel distance as the metric."
     sampler: ClassVar[str] = 'ddpm'
     steps: ClassVar[int] = 5
-    scale: float = .4   # of the move of the mean, in units of the step's variance
-    every: int = 5      # steps
-    t_p: int = 480      # time step that noise is added at
+    scale: float = .4   # how far the step's mean moves, in units of its variance
+    every: int = 5      # move every this many steps
+    t_p: int = 480      # time step to which the clean image is noised again
 
     def __post_init__(self):
         if self.every < 1 or not 0 <= self.t_p < 1000:
@@ -148,8 +148,8 @@ class Feedback(Policy, SamplingHook):
     sampler: ClassVar[str] = 'ddim'
     asks: ClassVar[bool] = True
     scale: float = .03          # of the move, in units of the norm of x_t
-    every: int = 5              # steps
-    criterion: str = 'entropy'  # what is pushed up: 'entropy' of the classifier, or its 'loss'
+    every: int = 5              # move every this many steps
+    criterion: str = 'entropy'  # what is increased: the classifier's 'entropy' or its 'loss'
 
     def __post_init__(self):
         if self.every < 1: raise InputError(f'every must be 1 or more, not {self.every}')
@@ -176,11 +176,11 @@ class _Asking(SamplingHook):
 # %% ../nbs/22_policies.ipynb #60289f6e
 @dataclass(frozen=True)
 class Between(Policy):
-    "DBG's generation (2026): a real image of a rival class, inverted under its label and drawn back under the wanted one."
+    "DBG's generation (2026): a real image of a rival class is inverted under its own label and sampled back under the wanted one."
     asks: ClassVar[bool] = True
     noised: int = 490   # time step that the real image is noised to
-    top: int = 600      # and carried on to by inversion
-    stride: int = 10    # time steps a step
+    top: int = 600      # time step that inversion then carries it to
+    stride: int = 10    # time steps per sampling step
     scale: float = 1.5  # guidance scale on the way back; w is not used
 
     def __post_init__(self):
@@ -195,7 +195,7 @@ class Between(Policy):
 
 # %% ../nbs/22_policies.ipynb #d2a9d349
 def _rivals(z, labels): # (N, C) logits of real images; their classes
-    "For each class, the real images of other classes most easily taken for it: those with it among their C/3 likeliest wrong classes."
+    "For each class, indices of other classes' real images with it among their C/3 likeliest wrong classes; if none, of the five likeliest."
     others = z.scatter(1, labels[:, None], -torch.inf)
     likely = others.topk(max(1, z.shape[1] // 3), 1).indices
     found = [(likely == c).any(1).nonzero()[:, 0] for c in range(z.shape[1])]
@@ -231,7 +231,7 @@ POLICIES = dict(constant=Policy, interval=Interval, linear=Schedule, gamma=Sched
                 minority=Minority, feedback=Feedback, between=Between)
 
 def policy_of(text:str) -> Policy: # such as 'cads', or 'interval:lo=0.3:hi=2'
-    "The policy that a text names; an `InputError` where there is none."
+    "The policy that `text` describes; an `InputError` if its name, a setting or a value is not valid."
     name, *settings = text.split(':')
     if name not in POLICIES: raise InputError(f'unknown policy {name!r}: it is one of {", ".join(POLICIES)}')
     given, kinds = dict(kind=name) if POLICIES[name] is Schedule else {}, {f.name: f.type for f in fields(POLICIES[name])}

@@ -32,7 +32,7 @@ def rarest_group(results:dict, extreme=min) -> str: # extreme: max for the commo
 def generator_table(results:dict,
                     group:str=None    # 'overall', 'many', 'medium' or 'few'; the rarest there is if None
                    ) -> Table:
-    "Generators by the metrics of a group of classes, and what as many other real images have: the best that can be had."
+    "Metrics of each generator on a group of classes; the row `real images` has those of equally many other real images, the best to hope for."
     from ltnb.metrics import SHOWN
     group, number = group or rarest_group(results), lambda v: None if v is None else float(v)
     rows = results['generators'] | ({'real images': floor} if (floor := results.get('floor')) else {})
@@ -59,12 +59,12 @@ def accuracy_table(results:dict) -> Table:
 
 # %% ../nbs/72_report.ipynb #01a503d7
 def gain_over(results:dict, name:str, base:str='ce') -> dict: # as `paired_difference` has it
-    "How much better than `base` classifier `name` is on the rarest group of classes, in points, by draw or by seed."
+    "Accuracy of classifier `name` minus that of `base` on the rarest group of classes, in points, paired by draw, or by seed if there is one draw."
     from ltnb.metrics import paired_difference
     values = lambda n: results['classifiers'][n][rarest_group(results)]['values']
     return paired_difference(values(name), values(base), len(results.get('draws', [0])))
 
-def gap_recovered(results:dict, name:str): # a share; None where there is no oracle
+def gap_recovered(results:dict, name:str): # a share; None without `ce`, an oracle, few-shot classes or a gap
     "Share of the gap between plain cross-entropy and the oracle on few-shot classes that classifier `name` recovers."
     c = results['classifiers']
     if not {'ce', 'oracle'} <= set(c) or not c['ce']['few']: return None
@@ -200,7 +200,7 @@ def _commonest_first(results): # class numbers
     return sorted(range(len(counts)), key=lambda c: -counts[c])
 
 def _small(ax): return ax.figure.get_size_inches()[0] < 5      # a chart for phones
-def _name_classes(ax, d, order, form='{}'): # upright where there is little room, and not at all where there are many
+def _name_classes(ax, d, order, form='{}'): # vertical where there is little room; none for more than 20 classes
     names = [n if len(n) <= 24 else f'{n[:23]}…' for n in (d['class_names'][c] for c in order)]
     labels, upright = [form.format(n, d['train_counts'][c]) for n, c in zip(names, order)], _small(ax) or max(map(len, names)) > 10
     if len(order) <= 20: ax.set_xticks(range(len(order)), labels, parse_math=False, rotation=90*upright)
@@ -246,7 +246,7 @@ def _rungs(results): # the classifiers of the ladder that there are
     return [n for n in LADDER if n in results['classifiers'] and results['classifiers'][n][rarest_group(results)]]
 
 def draw_ladder(results:dict, ax):
-    "Accuracy on the rarest group of classes along DiffuLT's ladder, mean and standard deviation over seeds."
+    "Accuracy on the rarest group of classes along DiffuLT's ladder, mean and standard deviation over draws and seeds."
     rare, rungs = rarest_group(results), _rungs(results)
     points = [results['classifiers'][n][rare] for n in rungs]
     ax.errorbar(range(len(rungs)), [p['mean'] for p in points], [p['std'] for p in points], fmt='o-', capsize=3)
@@ -337,7 +337,7 @@ def _modes(results, missed): # a panel for each class, rarest first
 def report(results:dict) -> str: # a whole HTML page
     "The study's report, made from `results` and nothing else."
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    results = dict(draws=['ldam'], computed=[], deviations=[]) | results    # older ones have but one
+    results = dict(draws=['ldam'], computed=[], deviations=[]) | results    # for older results, which lack these
     features, pictures = results['settings']['metrics']['features'], results.get('pictures') or {}
     made_with = results['settings'] | {k: results[k] for k in ('draws', 'seeds', 'generator_seeds', 'versions', 'machine', 'computed', 'seconds')}
     tables = dict(rare=generator_table(results), all=generator_table(results, 'overall'), filters=filter_table(results),

@@ -50,7 +50,7 @@ def _thinned_otherwise(source, imbalance_factor, profile, subset): # source: ite
     return load_split(imbalance_factor=imbalance_factor, profile=None if profile == 'natural' else profile, subset=subset, **dict(source))
 
 def _less_head(split, share):
-    "`split` with a share of the images of classes with 20 or more; at 0 without those classes."
+    "`split` with a share of the images of classes with 20 or more; without those classes if `share` is 0."
     few = torch.tensor(split.groups['few'], dtype=torch.long)
     if not (share or len(few)): raise InputError(f'{split.name} has no class with fewer than 20 images to be left with')
     if share:
@@ -72,14 +72,14 @@ def _wrong_labels(data, share, num_classes, seed):
     return data[~data.synthetic] + replace(used, labels=labels)
 
 def _replaced(x, this, that):
-    "Lists of numbers in which `that` stands for what `this` is true of."
+    "A nested list of numbers with `that` in place of each number x for which `this(x)` is true."
     return [_replaced(y, this, that) for y in x] if isinstance(x, list) else that if this(x) else x
 
 # %% ../nbs/46_runs.ipynb #789df113
 class Run:
-    "Every part that can be made of a split, in one folder: made when it is asked for, then loaded from there."
+    "Every part that can be made of a split, in one folder: made when first asked for, loaded from the folder afterwards."
     def __init__(self,
-                 split:Split,                          # of which the preset may take a part
+                 split:Split,                          # the preset may use only a part of it
                  out:str|Path,                        # the folder
                  settings:RunSettings|str='small',    # or the name of a preset
                  seed:int=0,                          # of the classifiers that judge: phi_0 and the oracle
@@ -92,12 +92,12 @@ class Run:
     def __repr__(self): return f'Run of {self.split.name} ({self.settings.preset}) in {self.out}'
 
     def file(self, kind, name, generator_seed=None, ending='.safetensors') -> Path:
-        "Where a part is kept; those of generator seed 0 have plain names."
+        "Where a part is kept; the name has the generator seed unless that is 0 or None."
         return self.out/kind/(name.replace(' ', '+') + f'@{generator_seed}'*bool(generator_seed) + ending)
 
     # ---- generators
     def split_of(self, recipe:Recipe) -> Split:
-        "What a generator is trained on: another imbalance factor, or fewer images of the head, than the run's own."
+        "The split that a generator is trained on: the run's, unless the recipe has another imbalance factor or fewer images of the head."
         split = self.split
         if recipe.imbalance_factor:
             if split.source is None: raise InputError('another imbalance factor needs a split that `load_split` made')
@@ -138,29 +138,29 @@ class Run:
         return sample(with_sampler(self.generator(recipe, seed), draw.sampler), labels, seed, first=first, **self._drawn_by(draw))
 
     def asked(self, policy:str|None) -> list: # parts
-        "The classifier that a policy of sampling asks."
+        "The classifier that a sampling policy needs, as a list of parts; empty if it needs none."
         return [self.reference(REAL)]*bool(policy and policy_of(policy).asks)
 
     @part(lambda run, recipe, seed: [(Run.generator, recipe.trained, seed), *run.asked(recipe.policy)], together=True)
     def samples(self, recipe:Recipe|str, seed:int=0) -> ImageSet:
-        "As many samples of each class as the settings want."
+        "The samples of a recipe's generator, `settings.sampling.per_class` of each class."
         recipe = recipe_of(recipe)
         draw = self.draw(recipe)
         return draw_samples(with_sampler(self.generator(recipe, seed), draw.sampler), self.split_of(recipe),
                             self.settings.sampling.per_class, self.samples_file(recipe, seed), seed, anew=True, **self._drawn_by(draw))
 
     def samples_file(self, recipe:Recipe|str, seed:int=0) -> Path:
-        "Where its samples are kept."
+        "Where the samples of a recipe are kept."
         return self.file('samples', name_of(recipe_of(recipe), GENERATORS), seed)
     # ---- who judges
     def reference(self, what:TrainingSet) -> tuple: # a part
-        "The classifier that is asked: cross-entropy on `REAL` images is phi_0, on `ALL_REAL` the oracle."
+        "The cross-entropy classifier that judges: trained on `REAL` images it is phi_0, on `ALL_REAL` the oracle."
         return Run.trained, what, Learner(), None, self.seed
     def phi0(self):
-        "The classifier that a user has: of the long-tailed real images."
+        "phi_0, the classifier that a user has: trained on the long-tailed real images."
         return self.trained(*self.reference(REAL)[1:])
     def oracle(self):
-        "The classifier of all real images of the balanced set; None where these are not known."
+        "The classifier trained on all real images of the balanced set; None if that set is not known."
         return None if self.split.full is None else self.trained(*self.reference(ALL_REAL)[1:])
     def features_of(self, net): return lambda images: features(net, images)     # (N, num_features)
     def judge(self): # images -> (N, num_classes) logits
@@ -173,12 +173,12 @@ class Run:
 
     # ---- figures of a generator
     def space(self): # images -> (N, D)
-        "What the settings measure generators on."
+        "The function whose features generators are measured in, as the settings say."
         name = self.settings.metrics.features
         return self.features_of(self.phi0()) if name == 'ce' else feature_space(name)
 
     def real(self) -> ImageSet|None:
-        "What the settings compare samples with; None: the test images."
+        "The real images that samples are compared with, as the settings say; None stands for the test images."
         return None if self.settings.metrics.real == Measuring.real else self.split.balanced
 
     def _of_all_classes(self, recipe):
@@ -201,8 +201,8 @@ class Run:
         return self.kept_row(self.samples_file(recipe, seed).stem, dict(recorded(recipe), seed=seed, samples=s.sha256), make)
     @part(lambda run, recipe, seed, draw, few=None: [(Run.generator, recipe.trained, seed), *run.asked(draw.policy), *run.judges()])
     def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw, few:int=None) -> dict:
-        """A row of an experiment: figures of samples drawn in one way, as many of a class as there are test images. Or,
-        to choose by, of `few` samples of each few-shot class, measured on left-out images."""
+        """A row of an experiment: figures of samples drawn in one way, as many of each class as the largest class has test images,
+        but at most `per_class`. Or, for choosing, of `few` samples of each few-shot class, measured on left-out images."""
         split, base = self._of_all_classes(recipe), self.split
         row = dict(recorded(recipe), **recorded(draw), seed=seed) | (dict(few=few) if few else {})
         if few: split = replace(split, test=base.left_out)
@@ -218,13 +218,13 @@ class Run:
         return self.kept_row(name, row | dict(generator=fingerprint(self.generator(recipe, seed).unet.state_dict())), make)
 
     def kept_row(self, name:str, of:dict, make) -> dict:
-        "What `make()` gives, kept in rows/NAME.json with what it is `of` and what the run is."
+        "The result of `make()`, kept in rows/NAME.json with `of` and the run's identity; loaded if the file has it already."
         return artifact(self.out/'rows'/f'{name}.json', dict(of=of, run=self.identity()), make, lambda path: load_sealed(path)['row'],
                         lambda path, row, about: save_sealed(path, dict(about, row=row)), load_sealed, ['of'])
 
     # ---- filters and training sets
     def filter_of(self, what:TrainingSet) -> tuple: # a `Filter`, not fitted, and the classifier whose features it sees
-        "What a training set is filtered by: phi_0, as a user would, or for comparison the oracle's confidence."
+        "The filter of a training set: in the features of phi_0, as a user would filter, or for comparison the oracle's confidence."
         if what.filter != 'oracle': return by_name(what.filter, FILTERS)(phi0 := self.phi0()), phi0
         oracle = self.trained(*self.reference(ALL_REAL)[1:])
         return FILTERS['confidence'](oracle), oracle
@@ -244,7 +244,7 @@ class Run:
         return torch.tensor([self.split.class_names.index(n) for n in self.split_of(recipe).class_names])
 
     def target(self, what:TrainingSet) -> list:
-        "N_t: images of each class that a training set is filled up to; what there is and N_t more, where they are added."
+        "Images of each class to fill up to: N_t, or N_t more than there are if `what.added`; 0 for classes left as they are."
         n = round(what.target * (self.settings.target or max(self.split.counts)))
         filled = set(self._classes_of(what.recipe).tolist())
         if what.only_few: filled &= set(self.split.groups['few'])
@@ -252,7 +252,7 @@ class Run:
 
     @part(lambda run, what, seed: [(Run.samples, what.recipe, seed), *run.judges()], together=True)
     def filled(self, what:TrainingSet, seed:int=0):
-        "The real images and the samples that pass the filter, with what it took: a `Filled`."
+        "The real images and the samples that pass the filter, as a `Filled`."
         what = replace(what, wrong=0.)
         file = self.samples_file(what.recipe, seed)
         if not on_main(file.exists): self.samples(what.recipe, seed)
@@ -266,7 +266,7 @@ class Run:
     def _fill(self, what, seed):
         r, number = self.filter_report(what, seed), self._classes_of(what.recipe)
         phi = self.features_of(self.filter_of(what)[1])
-        of_all = lambda kept: gather(kept)[0]       # a team must agree what to draw, whatever rounding says
+        of_all = lambda kept: gather(kept)[0]       # all processes must agree on what to draw, even if they round differently
         def more(labels, first):
             labels = labels[torch.isin(labels, number)]
             images = self.images(what.recipe, torch.searchsorted(number, labels), seed, first=first)
@@ -274,7 +274,7 @@ class Run:
         return fill_classes(self.split, r.samples, of_all(r.kept), self.target(what), more, self.settings.rounds)
 
     def training_set(self, what:TrainingSet|str, seed:int=0) -> ImageSet:
-        "What a classifier is trained on; for the name of a row of `CLASSIFIERS`, what that one is."
+        "The images that a classifier is trained on; `what` may be the name of a row of `CLASSIFIERS`."
         if isinstance(what, str): what, _ = by_name(what, CLASSIFIERS)
         if not what.recipe: return self.split.balanced if what.full else self.split.train
         data = self.filled(what, seed).data
@@ -285,7 +285,7 @@ class Run:
               [filled_part(what, generator_seed)]*bool(what.recipe)
               + [(Run.trained, what, learner.first, generator_seed, seed)]*bool(learner.first))
     def trained(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int):
-        "A trained classifier, in evaluation mode; `generator_seed` is None where no generator has a part in it."
+        "A trained classifier, in evaluation mode; `generator_seed` is None if no generated images are used."
         own, settings = self.settings.of_learner(learner)
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
         path = self.classifier_file(what, learner, generator_seed, seed)
@@ -302,13 +302,13 @@ class Run:
 
     @part(lambda run, what, learner, *key: [(Run.tested if learner.tau in TAUS[1:] else Run.trained, what, replace(learner, tau=0.), *key)])
     def tested(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> dict:
-        """Accuracy of each class in percent and ECE, under 'test' and 'left_out' for each of `TAUS`, under 'published'
-        with the logits adjusted by the learner's own tau and the prior of the real images. For `TAUS` the prior is that of
-        real images plus `rho` times the generated ones, rho fitted on the left-out images (`fit_rho`)."""
+        """Accuracy of each class in percent, and ECE: under 'test' and 'left_out' for each of `TAUS`; under 'published' with
+        the logits adjusted by the learner's own tau and the prior of the real images. For `TAUS` the prior counts real images
+        plus `rho` times the generated ones, with `rho` fitted on the left-out images (`fit_rho`)."""
         plain = replace(learner, tau=0.)
         net, data = self.trained(what, plain, generator_seed, seed), self.training_set(what, generator_seed)
         taus, of = (TAUS, plain) if learner.tau in TAUS else ((*TAUS, learner.tau), learner)
-        def made():     # JSON has no NaN, the accuracy of a class without images
+        def made():     # JSON has no NaN, which is the accuracy of a class without images
             found = self._tested(net, data, taus)
             log_accuracy(self.log, self.classifier_file(what, plain, generator_seed, seed), self.split, found['published'][0][0])
             return {k: _replaced(v, math.isnan, None) for k, v in found.items()}
@@ -333,7 +333,7 @@ class Run:
                     **{name: [figures(name, counts, tau) for tau in TAUS] for name in sets})
 
     def score(self, row:str, seeds=(0, 1, 2)) -> dict:
-        "Accuracy in percent of a row of `CLASSIFIERS` over classifier seeds, first generator, as `accuracy_figures` has it."
+        "Accuracy in percent of a row of `CLASSIFIERS` over classifier seeds, at generator seed 0, as `accuracy_figures` returns it."
         what, learner = by_name(row, CLASSIFIERS)
         runs = [self.tested(what, learner, 0 if what.recipe else None, s)['published'][0] for s in seeds]
         return accuracy_figures(self.split, torch.tensor(runs))
@@ -347,17 +347,17 @@ def draws_of(splits:list,               # draws of one long-tailed set
     return [Run(s, Path(out)/'draws'/str(s.subset) if i else out, *args, **kwargs) for i, s in enumerate(splits)]
 
 def filled_part(what:TrainingSet, generator_seed:int) -> tuple:
-    "The part that training sets share which differ only in wrong labels."
+    "The part shared by training sets that differ only in wrong labels."
     return Run.filled, replace(what, wrong=0.), generator_seed
 
 def by_name(x, table:dict):
-    "The row of a table, for its name; anything else as it is."
+    "The row of `table` named `x`; `x` itself if it is not a string."
     if not isinstance(x, str): return x
     if x not in table: raise InputError(f'unknown name {x!r}: it is one of {", ".join(table)}')
     return table[x]
 
 def name_of(spec, table:dict) -> str:
-    "The name of a specification in a table, or what it says of itself."
+    "The name of a specification in `table`, or else its own `name`."
     return next((name for name, row in table.items() if row == spec),
                 ' '.join(s.name for s in spec) if isinstance(spec, tuple) else spec.name)
 

@@ -28,12 +28,12 @@ def relabel(z:torch.Tensor,            # (N, 2, D) embeddings of two views
             is_synthetic:torch.Tensor, # (N,) bool
             prototypes:torch.Tensor,   # (C, 2, D); (0, 2, D) for none
             strategy:str
-           ) -> torch.Tensor:          # (N,) labels, as before if trusted; else -1, or for 'pos_neg' -1, -2, …
+           ) -> torch.Tensor:          # (N,) labels, unchanged if trusted; else -1, or for 'pos_neg' -1, -2, …, each a class of its own
     "Keep a synthetic image's label only if its nearest real entry by cosine agrees in both views (SAU's code)."
     entries = F.normalize(torch.cat([z[~is_synthetic], prototypes]), dim=-1)
     entry_labels = torch.cat([labels[~is_synthetic], torch.arange(len(prototypes), device=labels.device)])
     fake = F.normalize(z[is_synthetic], dim=-1)
-    distrusted = is_synthetic.clone()    # all, where there is nothing real to ask
+    distrusted = is_synthetic.clone()    # all of them, if there are no real entries or prototypes
     if len(entries):
         nearest = lambda v: torch.cat([(part @ entries[:, v].T).argmax(1) for part in fake[:, v].split(1024)])
         votes = torch.stack([entry_labels[nearest(v)] for v in (0, 1)])
@@ -66,7 +66,7 @@ class SyntheticAwareContrastiveLoss:
                  z:torch.Tensor,            # (N, 2, D) L2-normalised embeddings of two views
                  labels:torch.Tensor,       # (N,) from 0 to C-1
                  is_synthetic:torch.Tensor, # (N,) bool
-                 prototypes:torch.Tensor    # (C, 2, D) mean embedding of a class's real images; (0, 2, D) for none
+                 prototypes:torch.Tensor    # (C, 2, D) mean embedding of each class's real images in each view; (0, 2, D) for none
                 ) -> torch.Tensor:          # 0-d
         C = len(prototypes)
         if len(labels) and C and not ((0 <= labels) & (labels < C)).all():
@@ -89,13 +89,13 @@ class SAULoss(ClassifierLoss):
     temperature: float = 0.1    # of the contrast
     hidden: int = 256           # width of the contrast head; 2048 in SAU's code
     dim: int = 64               # of the embeddings; 128 in SAU's code
-    unaware: bool = True        # the branches, to be switched off one at a time
-    aware: bool = True
-    prototypes: bool = True     # whether the aware branch has them
-    record: object = field(default=None, compare=False)     # a `Relabelling`, told what becomes of every batch
-    exact: bool = True          # CutMix's label is the pasted area; False: lambda, though clipped, as in SAU's release
-    clean_norm: bool = False    # batch norms' statistics are estimated on clean images after the training
-    passes: int = later(2)      # of the network a step; 4, as in SAU's release: each view alone, with batch norms of its own
+    unaware: bool = True        # the branch with MixUp and CutMix; False: cross-entropy on the light view instead
+    aware: bool = True          # the contrastive branch
+    prototypes: bool = True     # whether the aware branch uses them
+    record: object = field(default=None, compare=False)     # a `Relabelling`, called with the entries of every batch
+    exact: bool = True          # CutMix weighs labels by the pasted area; False: by lambda even if the box is clipped, as in SAU's release
+    clean_norm: bool = False    # re-estimate batch-norm statistics on clean images after training
+    passes: int = later(2)      # of the network per step; 4, as in SAU's release, runs each view alone, with batch statistics of its own
     readings = 2    # the first half of a batch is paired with the second, which is another reading of the training set
 
     def __post_init__(self):
@@ -105,7 +105,7 @@ class SAULoss(ClassifierLoss):
 # %% ../nbs/40_sau.ipynb #773b1b6f
 @patch
 def prepare(self:SAULoss, net):
-    "Give `net` SAU's contrast head (Linear, BN, ReLU, twice, then Linear) and the prototypes, saved with it."
+    "Give `net` SAU's contrast head (Linear, BN and ReLU twice, then Linear) and a buffer for prototypes, which is saved with it."
     layer = lambda i, o: [nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU()]
     net.contrast_head = nn.Sequential(*layer(net.num_features, self.hidden), *layer(self.hidden, self.hidden),
                                       nn.Linear(self.hidden, self.dim))
@@ -114,12 +114,12 @@ def prepare(self:SAULoss, net):
 
 @patch
 def embed(self:SAULoss, net, x:torch.Tensor) -> torch.Tensor: # (N, C, H, W) in [-1, 1] -> (N, dim) of unit length
-    "What the contrast head makes of images."
+    "The L2-normalised outputs of the contrast head for a batch of images."
     return F.normalize(net.contrast_head(net.features(x)), dim=-1)
 
 @patch
-def run(self:SAULoss, net, *views) -> tuple: # of (N, …): what a network makes of each view
-    "All views in one pass, or each in one of its own."
+def run(self:SAULoss, net, *views) -> tuple: # of (N, …), the outputs for each view
+    "Run `net` on all views in one pass, or on each view in its own pass."
     return net(torch.cat(views)).chunk(len(views)) if self.passes == 2 else tuple(map(net, views))
 
 # %% ../nbs/40_sau.ipynb #c1a4484d
@@ -129,7 +129,7 @@ def soft_cross_entropy(logits:torch.Tensor, y_a:torch.Tensor, y_b:torch.Tensor, 
 
 @patch
 def unaware_loss(self:SAULoss, net, first:ImageSet, second:ImageSet, generator) -> torch.Tensor: # 0-d
-    "Cross-entropy on a MixUp and a CutMix of two batches, whichever of their images are synthetic."
+    "Cross-entropy on a MixUp and a CutMix of two batches, no matter which images are synthetic."
     a, b = (self.views[0](to_float(x.images), generator) for x in (first, second))
     lam, lam_cut = torch.rand(2, generator=generator).tolist()
     cut, kept = cutmix(a, b, lam_cut, generator)
@@ -159,7 +159,7 @@ def __call__(self:SAULoss, net, batch:ImageSet, generator:torch.Generator, done:
 @patch
 @torch.no_grad()
 def embed_views(self:SAULoss, net, images, *names) -> torch.Tensor: # (N, 2, dim)
-    "The aware branch's two views of uint8 images, drawn by `rng(*names, …)`, embedded by `net` as it is."
+    "The aware branch's two views of uint8 images, drawn by `rng(*names, …)`, embedded by `net` in evaluation mode; its mode is restored."
     was, device = net.training, next(net.parameters()).device
     net.eval()
     z = [torch.cat([self.embed(net, view(to_float(x.to(device)), rng(*names, i, k)))
@@ -177,7 +177,7 @@ def make_prototypes(self:SAULoss, net, seed):
 
 @patch
 def start_epoch(self:SAULoss, net, step):
-    "Make the prototypes anew."
+    "Recompute the prototypes; `step` seeds their views."
     if self.record: self.record.start_epoch()
     self.make_prototypes(net, step)
 
@@ -185,13 +185,13 @@ def start_epoch(self:SAULoss, net, step):
 @patch
 @torch.no_grad()
 def finish(self:SAULoss, net, data:ImageSet, generator:torch.Generator):
-    """With `clean_norm`, the statistics of batch norms and the prototypes anew, by torch's `update_bn` in shuffled
-    batches of `data`: of the backbone under the light view, of the contrast head under its own two."""
+    """With `clean_norm`, re-estimate batch-norm statistics by torch's `update_bn` on shuffled batches of `data`, the backbone's
+    under the light view, the contrast head's under its own two views; then recompute the prototypes."""
     if not self.clean_norm: return
     order, device = torch.randperm(len(data), generator=generator).to(data.images.device), next(net.parameters()).device
-    def batches(*views):    # of at most 256 images, equal but for one
+    def batches(*views):    # of at most 256 images; sizes differ by one at most
         for i in order.tensor_split(-(-len(data) // 256)):
             yield torch.cat([view(to_float(data.images[i].to(device)), generator) for view in views])
-    update_bn(batches(self.views[0]), net)      # and the contrast head's forget what they were
+    update_bn(batches(self.views[0]), net)      # also resets the contrast head's, estimated next
     update_bn(map(net.features, batches(*self.views[1:])), net.contrast_head)
     self.make_prototypes(net, generator.initial_seed())

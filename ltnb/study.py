@@ -73,7 +73,7 @@ def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) ->
 # %% ../nbs/73_study.ipynb #ff0a4337
 @part(lambda run, what, seed, fill: [filled_part(what, seed) if fill else (Run.samples, what.recipe, seed), *run.judges()])
 def filter_results(run:Run, what:TrainingSet, seed:int, fill:bool) -> dict:
-    "What a filter does to the samples of a generator, for results.json; and what filling up with it took, if some row does."
+    "What a filter does to the samples of a generator, for results.json; and, if some row is filled up with it, what that took."
     r, filled = run.filter_report(what, seed), run.filled(what, seed) if fill else None
     took = dict(drawn=sum(filled.generated), rounds=filled.rounds, missing=sum(filled.missing.values())) if fill else {}
     return dict(rule=r.rule, **took, **r.summary(), histogram=_histogram(r.relative))
@@ -88,7 +88,7 @@ def _histogram(relative, top=4., bins=40):
 def _plain(x): return json.loads(json.dumps(x))     # as JSON gives it back
 
 def _identity(run) -> dict:
-    "What makes a study this one: a folder with another is refused."
+    "What identifies a study; a folder that holds a study of another identity is refused."
     return _plain(dict(data=run.split.sha256, settings=recorded(run.settings), judge=run.seed, version=__version__,
                        marks=run.marks))
 
@@ -106,14 +106,14 @@ def kept_run(out:str|Path) -> Run:
 
 # %% ../nbs/73_study.ipynb #66f4db9d
 def _shown(runs, seeds, generator_seeds, rows, generators) -> dict:
-    "What a study of this identity shows. Another one makes what is missing, and other results of what is there."
+    "What this study shows. If that changes, only missing parts are made, and the results are written again."
     specs = lambda row: [recorded(s) for s in (row if isinstance(row, tuple) else [row])]
     return _plain(dict(draws=[r.split.subset for r in runs], splits_sha256=[r.split.sha256 for r in runs], seeds=seeds,
                        generator_seeds=generator_seeds, specs=dict(generators={n: specs(recipe_of(n)) for n in generators},
                                                                    classifiers={r: specs(CLASSIFIERS[r]) for r in rows})))
 
 # %% ../nbs/73_study.ipynb #ab578ea5
-def _finished(out, shown, say): # the results, where they are of just this
+def _finished(out, shown, say): # the results, if they show exactly this
     if not on_main(is_whole, out): return None
     results = load_json(out/'results.json')
     if any(results.get(k) != v for k, v in shown.items()): return None
@@ -185,7 +185,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
     shown = _shown(runs, seeds, generator_seeds, rows, generators)
     with run_folder(out, _identity(runs[0]), fresh, source_of(splits[0])) as out:
         if results := _finished(out, shown, say): return results
-        if (space := runs[0].settings.metrics.features) != 'ce': feature_space(space)    # what is missing is said now, not after the training
+        if (space := runs[0].settings.metrics.features) != 'ce': feature_space(space)    # a missing package is reported now, not after the training
         for line in cap_said(splits[0], preset): say(line)
         if other := deviations(runs[0].settings, runs[0].split): say(f'{preset}: {len(other)} settings are otherwise than published, or not known; the report lists them')
         if preset != 'tiny':

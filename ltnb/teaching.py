@@ -17,15 +17,15 @@ from .show import Table
 # %% ../nbs/33_teaching.ipynb #c25b0e5e
 def teaching(split:Split,
              phi:torch.nn.Module,  # phi_0: filters are fitted on the training images, and judge, in its features
-             images:ImageSet,      # real ones, in neither training nor test set, as `split.left_out`
+             images:ImageSet,      # real ones in neither training nor test set, such as `split.left_out`
              filters:dict=FILTERS, # name -> f(phi_0) -> a filter
              seed:int=0            # of the wrong labels
-            ) -> list[dict]:       # a dict each filter: shares kept, None of no image; `images`: the number of each
-    """What filters keep of perfect samples, the `images` of few-shot classes: those that phi_0 gets `right`, those that it
-    gets `wrong`, and `all`; and what of as many `mislabelled` ones: images of any class, each under the label of a random
-    few-shot class that is not its own. A filter that drops all that is `wrong` teaches phi_0 nothing new. One that
-    keeps all that is `mislabelled` filters nothing: it teaches errors, too. All are judged as one batch, half of it
-    mislabelled; a filter that ranks within the batch keeps another share of another mixture."""
+            ) -> list[dict]:       # one dict per filter: the share kept of each group, None for an empty one; `images`: the groups' sizes
+    """What share filters keep of perfect samples, the `images` of few-shot classes: of those that phi_0 gets `right`, of those
+    it gets `wrong`, and of `all`. Also of as many `mislabelled` samples: images of any class, each under the label of a
+    random few-shot class that is not its own. A filter that drops everything `wrong` teaches phi_0 nothing new; one that
+    keeps everything `mislabelled` filters nothing, so it teaches errors, too. All samples are judged as one batch, half of
+    it mislabelled; a filter that ranks within the batch would keep another share of another mixture."""
     few, g = torch.tensor(split.groups['few'], dtype=torch.long), rng(seed, 'mislabelled')
     if not len(few): raise InputError(f'{split.name} has no class with fewer than 20 images to be taught')
     perfect, other = images[torch.isin(images.labels, few)], images[torch.randperm(len(images), generator=g)]
@@ -43,7 +43,7 @@ def teaching(split:Split,
 
 # %% ../nbs/33_teaching.ipynb #17bafa75
 def teaching_table(split:Split, phi, images:ImageSet, filters:dict=FILTERS, seed:int=0) -> Table:
-    "What `teaching` finds: the shares kept of each filter, and in the head how many images they are of."
+    "The result of `teaching` as a table: the shares that each filter keeps, with the number of images in the column heads."
     heads = dict(right='phi_0 right', wrong='phi_0 wrong', all='all', mislabelled='mislabelled')
     return Table({'filter': r['filter']} | {f"{head} ({r['images'][k]:,})": r[k] for k, head in heads.items()}
                  for r in teaching(split, phi, images, filters, seed))

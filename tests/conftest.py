@@ -18,10 +18,10 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 SLOW = ('test_browser.py', 'test_notebooks.py', 'test_team.py')      # whole files of what takes long
 FIRST = ('test_browser.py', 'test_faults.py', 'test_team.py', 'test_notebooks.py', 'test_study.py', 'test_widgets.py',
-         'test_experiments.py')     # the longest, so that no process is left with one at the end
+         'test_experiments.py')     # the longest, run first so that no process still has one at the end
 
 
-def pytest_configure(config):   # NumPy 2 on what diffusers and matplotlib do with tensors: theirs to mend
+def pytest_configure(config):   # NumPy 2 warns about how diffusers and matplotlib convert tensors: theirs to fix
     config.addinivalue_line('filterwarnings', 'ignore:__array__ implementation:DeprecationWarning')
     config.addinivalue_line('markers', "slow: takes long (kills, teams, browser, notebooks, whole studies); "
                                        "pytest -m 'not slow' leaves it out")
@@ -42,8 +42,8 @@ def one_thread():
 
 @pytest.fixture(scope='session')
 def once(tmp_path_factory):
-    """`once(name, make)`: what `make(path)` returned, as JSON has it, and the path: of the first process that asks, for
-    all. What is there is to be read only, and that is checked."""
+    """`once(name, make)`: what `make(path)` returned, as read back from JSON, and the path. The first process that asks calls `make`;
+    all others share its result. Tests may only read the path; that no file is added or removed is checked."""
     root = tmp_path_factory.getbasetemp()
     if 'PYTEST_XDIST_WORKER' in os.environ: root = root.parent      # each process has a folder in it
     there = {}
@@ -84,7 +84,7 @@ def bars(once):
 
 @pytest.fixture(scope='session')
 def study(bars, once):
-    "A tiny study of the bars: its results and its folder, of which a test that changes it takes a copy."
+    "A tiny study of the bars: its results and its folder. A test that changes the folder works on a copy."
     from ltnb.sources import load_split
     from ltnb.study import run_study
     quiet = dict(seeds=[0], say=lambda line: None)
@@ -93,7 +93,7 @@ def study(bars, once):
 
 @pytest.fixture(scope='session')
 def stage_study(once):
-    "The folder of a tiny study that has what the stage notebooks show; of their split."
+    "The folder of a tiny study with everything that the stage notebooks show, on their split."
     from ltnb.runs import notebook_run
     from ltnb.specs import CLASSIFIERS, GENERATORS
     from ltnb.study import run_study
@@ -112,8 +112,8 @@ def free_port():
 
 @pytest.fixture
 def only():
-    """`only(table, *names, **rows)`: for this test a table of `ltnb.specs` has those of its rows, and these new ones.
-    In place, as all modules have the same table, and afterwards with all its rows in their order."""
+    """`only(table, *names, **rows)`: for one test, reduces a table of `ltnb.specs` to the rows `names` and adds `rows`.
+    The table is changed in place, as all modules share it, and restored afterwards, in its order."""
     before = []
     def keep(table, *names, **rows):
         before.append((table, dict(table)))

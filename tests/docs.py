@@ -31,7 +31,7 @@ def notebook(path):
         c['metadata']['tags'] = [f'{part}-hidden' for part, hidden in (('output', 'outputs_hidden'), ('input', 'source_hidden'))
                                  if c['metadata'].get('jupyter', {}).get(hidden)]      # which fold.js folds
         c['source'] = re.sub(r'^#\| .*\n', '', text).splitlines(True)
-        for data in (output.get('data', {}) for output in c.get('outputs', [])):    # a cell may write text with figures in it
+        for data in (output.get('data', {}) for output in c.get('outputs', [])):    # Markdown that a cell displays
             if 'text/markdown' in data: data['text/markdown'] = linked(with_mathml(''.join(data['text/markdown'])))
         kept.append(c)
     return json.dumps(dict(nb, cells=kept), ensure_ascii=False)
@@ -51,7 +51,7 @@ def docstring(path): # of a script, with a line above it
     return f'\n{ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))}\n' if path.exists() else ''
 
 
-def graph_folded(text): # the modules by what they import, as nothing draws the graph
+def graph_folded(text): # each module with its imports as text, as the site does not draw mermaid graphs
     def shown(m):
         imports = {}
         for a, b in re.findall(r'(\w+) --> (\w+)', m[1]): imports.setdefault(a, []).append(b)

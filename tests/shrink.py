@@ -1,6 +1,6 @@
-"""Pictures in the outputs of notebooks with a palette of 256 colours: smaller by two fifths, and hardly to be told from before (with 128,
-pale backgrounds may become one). The palette covers the colours that are there, also those of a few pixels: the median cut drops them,
-and two lines of a legend become one."""
+"""Reduce pictures in the outputs of notebooks to a palette of 256 colours: smaller by two fifths, with hardly a visible difference (with
+128, pale backgrounds may merge). Maximum coverage also keeps colours of only a few pixels; the median cut would drop them, so that two
+lines of a legend would get the same colour."""
 import base64
 import io
 import json

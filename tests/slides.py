@@ -1,6 +1,6 @@
 """Slides of notebooks, by `jupyter nbconvert --to slides`: text, pictures, tables, what cells print, and the lines in which a guess
-is written; as much on a slide as fits, and a text with the picture after it. Outputs that are folded in the notebook come with the
-next key. Nothing is loaded from a network when they are opened: reveal.js and MathJax come from two packages of PyPI, once, and lie
+is written; as much on a slide as fits; a text stays with the picture after it. Outputs that are folded in the notebook appear at the
+next key press. Nothing is loaded from a network when they are opened: reveal.js and MathJax come from two packages of PyPI, once, and lie
 beside the pages."""
 import re
 import struct
@@ -36,7 +36,7 @@ def is_folded(cell): return cell.metadata.get('jupyter', {}).get('outputs_hidden
 
 
 def shown(cell):
-    "Whether a cell has a place on a slide: no exercise in code, nothing that only prepares; of what prints a guess, its table."
+    "Whether a cell is shown: no coding exercises, nothing that only prepares. Drops outputs that say there is no guess yet."
     if cell.cell_type != 'code': return '## Export -' not in cell.source
     if cell.source.startswith(('#| hide', '#| default_exp', '#| export', 'answer = ...')) or re.search(r'\bcheck(_\w+)?\(', cell.source): return False
     cell.outputs = [o for o in cell.outputs if not o.get('text', '').startswith('No guess yet')]
@@ -65,7 +65,7 @@ def height(cell, room):
 
 
 def laid_out(cells):
-    "The cells of a notebook that are shown, each beginning a slide, going on with it, or (a result that is folded) waiting for a key."
+    "The cells of a notebook that are shown, each marked to begin a slide, to continue it, or (a folded result) to wait for a key."
     cells = [*filter(shown, takewhile(lambda c: not c.source.startswith('## For the leader'), cells))]
     title, full, waits = '', 0, False
     for cell, after in zip(cells, [*cells[1:], None]):

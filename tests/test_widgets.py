@@ -26,7 +26,7 @@ from ltnb.diffusion import ddpm_loss, draw_samples, generator_settings, sample, 
 from ltnb.between import FILTERS
 from ltnb.filtering import Band, DropOOD, Filter, NeighbourAgreement, OnlyKind
 from ltnb.generators import load_generator, train_generator
-from ltnb.metrics import class_figures, flat
+from ltnb.metrics import class_figures, flat, prdc
 from ltnb.marks import load_marks
 from ltnb.policies import POLICIES, Interval, policy_of
 from ltnb.runs import notebook_run
@@ -961,6 +961,17 @@ def test_places_of_missed_images_and_of_their_samples_are_the_same_pair(collapse
     send(v.pairs, open=999)
     assert m.selected is None
     m.close()
+
+
+def test_generators_of_unequal_numbers_of_samples_are_compared_by_equally_many(collapsed):
+    c, ddpm, cbdm = 4, *(collapsed.samples[name].of_class(4) for name in ('ddpm', 'cbdm'))
+    short = ddpm[torch.arange(len(ddpm) // 2)]
+    m = MissedModes(Gallery(collapsed.split, dict(ddpm=short, cbdm=cbdm)), c)
+    m.generator, real, fake = 'cbdm', flat(m.real()), flat(cbdm.images)
+    n = len(short)
+    recall = prdc(real[:n], fake[:n])['recall']
+    assert m.compared == n < len(cbdm) and len(m.pairs) == round(n * (1 - recall)) and all(i < n for i, *_ in m.pairs)
+    assert f'first {n} samples of each generator' in m.description() and f'cbdm misses {len(m.pairs)} (recall {recall:.2f})' in m.description()
 
 
 def test_a_class_too_small_for_recall_says_so(gallery):

@@ -96,9 +96,9 @@ class Choice(traitlets.TraitType):
 # %% ../../nbs/50_widgets_base.ipynb #8d2c2438
 class Number(traitlets.TraitType):
     "A state that is a number within bounds; a whole number if the step is one."
-    def __init__(self, label:str, default, # of the control; at first
+    def __init__(self, label:str, default, # label of the control; initial value
                  span,                     # span(explorer) -> (lowest, highest, step)
-                 live:bool=True):          # follows while its slider is dragged; when it is let go if False
+                 live:bool=True):          # updated while the slider is dragged; False: when it is released
         super().__init__(default)
         self.tag(label=label, span=span, live=live)
     def validate(self, explorer, value):
@@ -210,7 +210,7 @@ class View:
         self.controls[name] = make_control(explorer, name, **settings)
         return self.on_change(self.controls[name], explorer.set_trait, name)
 
-    def button(self, text:str, method, *args, **settings) -> ipywidgets.Button: # args: also functions of none that give them
+    def button(self, text:str, method, *args, **settings) -> ipywidgets.Button: # args: values, or functions without parameters that return them
         "A button that calls a method of the explorer."
         b = ipywidgets.Button(description=text, layout=dict(width='max-content'), **settings)
         action = weakref.WeakMethod(method)
@@ -224,8 +224,8 @@ class View:
 
     def grid(self, select=None,  # a method of the explorer: select(*args, place), -1 for none
              *args, kind=ImageGrid, # or another widget with a place that is `selected`
-             **messages) -> ImageGrid: # 'mark', 'page', 'open', … -> method(what the message says, unless that is true); others are ignored
-        "An image grid; a place that is opened is selected, unless something else is to be done with it."
+             **messages) -> ImageGrid: # 'mark', 'page', 'open', … -> method, called with the message's value unless that is True; others are ignored
+        "An image grid; opening a place selects it, unless `messages` has another method for 'open'."
         g, actions = kind(), {key: (weakref.WeakMethod(m),) for key, m in messages.items()}
         if select:
             self.on_change(g, select, *args, trait='selected')
@@ -251,14 +251,14 @@ class View:
             finally: self.refreshing = None
 
     def close(self):
-        "Close all widgets; but a kernel that is ending says nothing any more."
+        "Close all widgets, unless the kernel is shutting down."
         if not getattr(self.shell, 'exit_now', False): close_widgets(self.root)
 
 # %% ../../nbs/50_widgets_base.ipynb #93189245
 def as_png(figure,           # of matplotlib; closed afterwards
-           limit:int=200_000 # bytes that it should not exceed: the resolution is halved until it does not
+           limit:int=200_000 # bytes: while the file is larger, the resolution is halved, at most twice
           ) -> bytes:
-    "A figure as a PNG of 256 colours and bounded size."
+    "A figure as a PNG of 256 colours, at 96, 48 or 24 dpi."
     import matplotlib.pyplot as plt
     from PIL import Image
     for dpi in (96, 48, 24):
@@ -330,11 +330,11 @@ class Explorer(traitlets.HasTraits):
     def _states(cls): # name -> trait, in the order in which they are declared
         return {name: t for c in reversed(cls.__mro__) for name, t in vars(c).items() if isinstance(t, traitlets.TraitType)}
     def save_view(self, path='view.json'):
-        "Write what is shown, for somebody who has the same samples: `load_view` shows it."
+        "Write all states to a file, which `load_view` restores for anybody who has the same samples."
         save_json(path, dict(schema=1, explorer=type(self).__name__, states={name: getattr(self, name) for name in self._states()}))
         if self.view: self.view.say(f'saved in {path}')
     def load_view(self, path='view.json'):
-        "Show what `save_view` wrote; an `InputError`, and nothing changed, where that cannot be shown here."
+        "Restore what `save_view` wrote; an `InputError`, with nothing changed, if it does not fit this explorer."
         if not Path(path).is_file(): raise InputError(f'there is no file {path}')
         saved, before = load_json(path), {name: getattr(self, name) for name in self._states()}
         states = saved.get('states') if isinstance(saved, dict) and saved.get('explorer') == type(self).__name__ else None
@@ -351,7 +351,7 @@ class Explorer(traitlets.HasTraits):
         finally: self._waiting = False
         self.after_change()
     def shift(self, name:str, by:int):
-        "Change the state `name`, a number, by so much; nothing happens at its bounds."
+        "Add `by` to the state `name`, a number, as far as its bounds allow."
         low, high, _ = getattr(type(self), name).metadata['span'](self)
         setattr(self, name, min(max(low, getattr(self, name) + by), high))
 

@@ -49,7 +49,7 @@ def confusion_columns(split:Split, labels:torch.Tensor, # (N,)
                       predictions:list, # of (N,) classes
                       rows:list,        # true classes
                       n:int=12) -> list:
-    "The classes to show, commonest first: all, or the rows and the `n` that their images are most often taken for."
+    "The classes to show, commonest first: all if at most `n`, else the rows and the `n` most often predicted for their images."
     order, C = tail_classes(split, split.num_classes), split.num_classes
     mine = torch.isin(labels, torch.tensor(rows))
     often = sum(torch.bincount(p[mine], minlength=C) for p in predictions)

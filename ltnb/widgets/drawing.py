@@ -65,19 +65,19 @@ class GuidanceExplorer(Explorer):
                  phi=None):      # classifier of (N, C, H, W) images in [-1, 1] -> (N, num_classes) logits, for the policies that ask one
         self.split, self.pipes, self.n, self.phi = split, own_pipes(pipes), n, phi
         self.done = 0.          # share of the steps
-        self.drawn, self.seconds = {}, {}   # key -> images; what drawing them took, without the time to show how far it is
+        self.drawn, self.seconds = {}, {}   # key -> images; key -> seconds of drawing, without those for showing progress
         self._job = None        # thread, the event that cancels it, and what it draws
         super().__init__(generator=[*pipes][-1], cls=tail_classes(split, 1)[0] if cls is None else cls, policy='constant',
                          beside=BESIDE[0])
 
     def changed(self, name):
-        "Another generator that cannot draw by the policy: it is constant again."
+        "Fall back to the policy `constant` if the generator just chosen cannot draw by the current one."
         if name == 'generator' and self.refusal(policy_of(self.policy)): self.policy = 'constant'
 
     # ---- policies
 
-    def refusal(self, policy:Policy) -> str: # '' if nothing does
-        "What speaks against drawing by a policy here."
+    def refusal(self, policy:Policy) -> str: # '' if it can
+        "Why a policy cannot be drawn by here."
         if policy.asks and self.phi is None: return 'it asks a classifier: GuidanceExplorer(…, phi=…)'
         if isinstance(policy, Autoguidance) and getattr(self.pipes[self.generator], f'early{policy.early}', None) is None:
             return 'this generator was saved without its early averages: train it again'
@@ -121,7 +121,7 @@ class GuidanceExplorer(Explorer):
         return bool(self._job and self._job[0].is_alive() and not self._job[1].is_set())
 
     def draw(self, cancelled:threading.Event=None, key:tuple=None) -> torch.Tensor: # (n, C, H, W) uint8
-        "Draw the images of `key`, what is chosen now if None, unless they are there; the same as `sample` draws."
+        "The images of `key` (None: what is chosen now), drawn unless they are kept already; the same as `sample` draws."
         generator, c, seed, draw = key = key or self.key
         if cancelled is None and self._job:      # the caller waits; nobody else draws meanwhile
             self.cancel()
@@ -145,7 +145,7 @@ class GuidanceExplorer(Explorer):
         return self.drawn[key]
 
     def start(self):
-        "Draw what is shown in the background, in place of what was being drawn."
+        "Draw what is shown, in the background; a drawing of anything else is cancelled."
         keys = self.keys
         if self.busy and self._job[2] == keys: return self.refresh()
         self.cancel()
@@ -186,7 +186,7 @@ class GuidanceExplorer(Explorer):
     # ---- what is shown
 
     def way(self, key:tuple,
-            seconds:bool=True # and what drawing them took, as it differs from day to day
+            seconds:bool=True # also say how long drawing took, which varies between runs
            ) -> str:
         "How images are drawn, in one line."
         draw = key[-1]
@@ -263,7 +263,7 @@ class GuidanceExplorer(Explorer):
 # %% ../../nbs/54_widgets_drawing.ipynb #7f8dfc2c
 def film_page(path:torch.Tensor, # (rows, steps, C, H, W) uint8
               rows:list,         # labels
-              t:list,            # time that is left after each step
+              t:list,            # timestep reached after each step
               step:int           # the one that is shown large, from 1
              ) -> Page:
     "All steps of a denoising, small, a row for each image."
@@ -298,7 +298,7 @@ class DenoisingPath(Explorer):
         return self._paths[self.seed]
     @property
     def t(self) -> list:
-        "The time that is left after each step, from T - 1 = 999 down to 0."
+        "The timestep reached after each step, down to 0; the noise that it starts from is at T - 1 = 999."
         scheduler = next(iter(self.pipes.values())).scheduler
         scheduler.set_timesteps(self.steps)
         return [*scheduler.timesteps[1:].tolist(), 0]

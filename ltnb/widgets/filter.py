@@ -20,14 +20,14 @@ from .gallery import Gallery, class_options
 # %% ../../nbs/53_widgets_filter.ipynb #97ce20fb
 def filter_parts(filter:Filter) -> list:
     "The filters that `a & b & …` is made of."
-    several = hasattr(filter, 'a') and hasattr(filter, 'b')     # `Both`, also where a notebook has defined that anew
+    several = hasattr(filter, 'a') and hasattr(filter, 'b')     # `Both`, even one that a notebook has redefined
     return filter_parts(filter.a) + filter_parts(filter.b) if several else [filter]
 
 def kept_by(filter:Filter,
             scores:torch.Tensor, # (N,) as `filter.score` gives them
             samples              # () -> (features, labels), called if the scores do not tell
            ) -> torch.Tensor:    # (N,) bool
-    "What a fitted filter keeps, from its scores if it can be."
+    "What a fitted filter keeps, worked out from its scores where possible."
     owner = lambda name: next((c for c in type(filter).__mro__ if name in vars(c)), None)
     by_score = owner('keep_scores') and issubclass(owner('keep_scores'), owner('keep'))
     return filter.keep_scores(scores) if by_score else filter.keep(*samples())
@@ -36,7 +36,7 @@ def kept_by(filter:Filter,
 def draw_scores(ax, scores:torch.Tensor, # (n,) of a part
                 kept:torch.Tensor,       # (n,) bool, by this part
                 thresholds:list,
-                low:float, high:float):  # what is beyond is drawn at the rim
+                low:float, high:float):  # scores beyond are counted in the first or last bin
     "Histogram of scores, kept and dropped, and the thresholds."
     edges, finite = torch.linspace(low, high, 41), scores.isfinite()
     for label, mine, kind in ('kept by this part', kept, 'ID'), ('dropped', ~kept, 'OOD'):
@@ -75,10 +75,10 @@ def score_range(scores:torch.Tensor, # (N,)
 def border_page(gallery:Gallery, name:str,
                 numbers:torch.Tensor, # (n,) of samples on one side
                 scores:torch.Tensor,  # (n,)
-                thresholds:list,      # sorted by score where there are none
+                thresholds:list,      # if empty, samples are sorted by score
                 kept:bool, n:int=24   # images, at most
                ) -> Page:
-    "Samples on one side of the thresholds, those nearest to one first, and what the judge sees where it differs."
+    "Samples on one side of the thresholds, nearest first; a caption names the class the judge sees, if it is another one."
     split, labels = gallery.split, gallery.samples[name].labels
     away = torch.stack([(scores - t).abs() for t in thresholds]).min(0).values if thresholds else scores
     first, captions, titles = away.argsort(stable=True)[:n], [], []

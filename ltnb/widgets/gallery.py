@@ -45,7 +45,7 @@ def study_samples(folder:Path) -> tuple[dict, dict]: # name -> ImageSet; name ->
 # %% ../../nbs/51_widgets_gallery.ipynb #4bb83225
 def study_classifier(split:Split, folder:Path,
                      row:str):           # of the study's table: 'ce', or 'oracle'
-    "A study's classifier of a row, of the seed that its judge has, in evaluation mode; None if it is not there."
+    "The classifier of a row, of the same seed as the study's judge, in evaluation mode; None if the study has none."
     study = next((p/'study.json' for p in (folder, *folder.absolute().parents[:2]) if (p/'study.json').exists()), None)     # a further draw lies in draws/
     try: judge = load_sealed(study)['identity']['judge'] if study else 0
     except (Damaged, KeyError): judge = 0
@@ -60,7 +60,7 @@ def study_classifier(split:Split, folder:Path,
     return net
 
 # %% ../../nbs/51_widgets_gallery.ipynb #cf0ec949
-def _distance(a, b): # to the nearest; which that is need not be exact, how far it is must be
+def _distance(a, b): # to the nearest: cdist chooses it approximately, its distance is computed exactly
     return (a - b[torch.cdist(a, b).argmin(1)]).norm(dim=1)
 
 FACTS = dict( # fact -> f(gallery, generator, class), a figure for each sample
@@ -125,19 +125,20 @@ class Gallery:
             self._held_out[c, in_features] = (self.phi if in_features else flat)(self.split.test.of_class(c).images)
         return self._held_out[c, in_features]
     def different(self, name:str, c:int) -> tuple: # (int, int, int)
-        "How many samples of a class do not look like an earlier one, how many real images do not, and of how many of each."
+        "Of the first n of each: samples of a class that look like no earlier one, held-out images that do not, and n."
         if (key := ('different', name, c)) not in self._facts:
             n = min(len(self.numbers(name, c)), len(real := self.held_out(c, bool(self.phi))))
             self._facts[key] = len(self.facts('first_alike', name, c)[:n].unique()), len(look_alikes(real[:n], real).unique()), n
         return self._facts[key]
     def missed(self, name:str, c:int,
-               in_features:bool=False, # rather than in pixels, in which a study measures unless it is told otherwise
-               k:int=5                 # neighbours
+               in_features:bool=False, # rather than in pixels
+               k:int=5,                # neighbours
+               most:int=None           # of both that are compared; None: as many as there are of both
               ) -> tuple:              # (n,) numbers among the held-out images of the class, farthest first; (n,) numbers of the samples nearest to them; (n,) distances; of how many
-        "The held-out images of a class that no sample comes near: of as many of both as there are, as recall is measured."
-        if (key := (name, c, in_features, k)) not in self._missed:
+        "The held-out images of a class that no sample comes near: of equally many of both, as recall is measured."
+        if (key := (name, c, in_features, k, most)) not in self._missed:
             fake = self.seen(name, c, in_features)
-            n = min(len(real := self.held_out(c, in_features)), len(fake))
+            n = min(len(real := self.held_out(c, in_features)), len(fake), most or len(fake))
             i, j, d = missed(real[:n], fake[:n], k)
             self._missed[key] = i, self.numbers(name, c)[j], d, n
         return self._missed[key]

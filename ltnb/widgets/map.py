@@ -31,7 +31,7 @@ MOST = 1500     # images that t-SNE and UMAP see
 def evenly(sizes:list, # of groups
            most:int    # in all
           ) -> int:    # how many of each group, at least one
-    "The largest number of members to take of each group, where it has so many, so that there are no more than `most`."
+    "The largest number k such that k members of each group, or all of a smaller one, are at most `most` in all."
     k = 1
     while k < max(sizes) and sum(min(n, k + 1) for n in sizes) <= most: k += 1
     return k
@@ -41,7 +41,7 @@ def plane(method:str,   # of `METHODS`
           parts,        # () -> iterator of (n_i, D) vectors of groups of images, which are not all kept in memory
           real:list     # whether a group is of real images
          ) -> tuple[torch.Tensor, str]: # (sum of n_i, 2) float32, NaN where a vector is not finite; what the axes are
-    "Places of images on a plane whose axes are those of the real ones."
+    "Positions of images on a plane. PCA and UMAP are fitted on the real images, t-SNE on all of them."
     basis = torch.cat([f[f.isfinite().all(1)] for f, r in zip(parts(), real) if r])
     solver = 'full' if min(basis.shape) <= 500 else 'auto'
     with np.errstate(invalid='ignore'):     # of images that are all alike
@@ -189,7 +189,7 @@ class TailMap(Explorer):
         raise InputError(f'window cannot be {w!r}: it is x from, x to, y from, y to')
 
     def changed(self, name):
-        "Another map: nothing is selected. A source that is hidden takes its points along."
+        "Clear the selection for another map; deselect the points of sources that are hidden."
         if name in ('classes', 'space', 'method'): self.selected, self.point, self.window = (), None, None
         if name == 'sources':
             sources = self.sources

@@ -20,7 +20,7 @@ from .tail import TailBrowser
 
 # %% ../../nbs/57_widgets_missed.ipynb #6fd3e2fe
 def missed_shares(gallery:Gallery, classes, in_features:bool=False) -> dict: # generator -> class -> share, NaN where it cannot be known
-    "Which share of the held-out images of each class a generator misses: one less its recall."
+    "The share of the held-out images of each class that a generator misses: 1 minus its recall."
     def share(name, c):
         try: i, _, _, n = gallery.missed(name, c, in_features)
         except InputError: return float('nan')
@@ -62,7 +62,7 @@ class MissedModes(Explorer):
         if proposal['value'] is None or proposal['value'] in self.missed(): return proposal['value']
         raise InputError(f'selected cannot be {proposal["value"]!r}: it is no image of the class that is shown as missed')
     def changed(self, name):
-        "Another class, generator or page: nothing is selected."
+        "Go back to the first page and clear the selection, where they no longer fit."
         if name == 'generator' and self.only not in dict(self.choices()).values(): self.only = 'all'
         if name != 'selected': self.selected = None
         if name not in ('selected', 'page'): self.page = 1
@@ -70,7 +70,7 @@ class MissedModes(Explorer):
     # ---- what is shown
 
     def _pairs(self, name): # (number of a held-out image, of the sample nearest, distance), farthest first; none where it cannot be known
-        try: i, j, d, _ = self.gallery.missed(name, self.cls, self.in_features)
+        try: i, j, d, _ = self.gallery.missed(name, self.cls, self.in_features, most=self.compared)
         except InputError: return []
         return list(zip(i.tolist(), j.tolist(), d.tolist()))
     def _reached_by(self, name): # numbers of held-out images that `name` draws
@@ -124,7 +124,7 @@ class MissedModes(Explorer):
         images = torch.stack(images) if images else real[:0]
         return Page(images, captions, self.COLUMNS, f'held-out images that {self.generator} misses', titles, rows=rows)
     def near_page(self) -> Page: # None while nothing is selected
-        "The selected image, and around it the samples of each generator and the training images of its class."
+        "The selected image, with the nearest samples of each generator and the nearest training images of its class."
         if self.selected is None: return None
         g, image, images, captions, rows = self.gallery, self.real()[self.selected], [], [], []
         seen = g.held_out(self.cls, self.in_features)[self.selected][None]
@@ -142,7 +142,7 @@ class MissedModes(Explorer):
     def description(self) -> str:
         "How many images of the class each generator misses, in one line."
         n, name = self.compared, self.gallery.split.class_names[self.cls]
-        try: each = {g: self.gallery.missed(g, self.cls, self.in_features) for g in self.gallery.samples}
+        try: each = {g: self.gallery.missed(g, self.cls, self.in_features, most=n) for g in self.gallery.samples}
         except InputError as e: return f'{name}: {e}'
         said = ', '.join(f'{g} misses {len(m[0])} (recall {1 - len(m[0]) / m[3]:.2f})' for g, m in each.items())
         return f'{n} held-out images of {name}, and the first {n} samples of each generator: {said}'
@@ -229,7 +229,7 @@ class TailWall(Explorer):
 
     @property
     def last(self) -> int:
-        "The last place that a row can begin with."
+        "The largest value of `first`."
         return max(0, max(len(self.numbers(name, c)) for name in self.names for c in range(self.gallery.split.num_classes)) - self.N)
     @property
     def pages(self) -> int:
@@ -247,7 +247,7 @@ class TailWall(Explorer):
         rows = [self.numbers(name, c)[self.first:self.first + self.N].tolist() for c in self.classes]
         return [i for row in rows for i in row + [None]*(self.N - len(row))]
     def wall_page(self, name:str) -> Page:
-        "The grid of a generator, or of the held-out images, which has the labels of the rows."
+        "The grid of a generator, or of the held-out images; only the latter has row labels."
         split, entries = self.gallery.split, self.entries(name)
         images, empty = (split.test if name == REAL else self.gallery.samples[name]).images, torch.zeros(split.image_shape, dtype=torch.uint8)
         labels = [f'{split.class_names[c]} · {split.counts[c]}' for c in self.classes] if name == REAL else []

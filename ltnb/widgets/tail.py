@@ -30,7 +30,7 @@ def sorted_numbers(gallery:Gallery, name:str, c:int,
                    kind:str='all',       # 'ID', 'AID', 'OOD', or 'all' of them
                    backwards:bool=False,
                    like:tuple=None,      # generator and number of the sample that likeness is to
-                   folded:bool=False     # of samples that look alike the first alone
+                   folded:bool=False     # of samples that look alike, only the first
                   ) -> torch.Tensor:     # (n,)
     "The numbers of a generator's samples that are of a class and kind, sorted by a fact."
     numbers = gallery.numbers(name, c)
@@ -49,7 +49,7 @@ def sample_page(gallery:Gallery,
                 label:str='samples',
                 columns:int=8,
                 rows:list=(),       # labels
-                counts=None         # (generator, number) -> how many look like that; None: not said
+                counts=None         # (generator, number) -> how many look like it; None: not shown
                ) -> Page:
     "Samples with the fact they are sorted by, their kind and their mark."
     empty, names = torch.zeros(gallery.split.image_shape, dtype=torch.uint8), {v: k for k, v in MARKS.items()}
@@ -111,7 +111,7 @@ class TailBrowser(Explorer):
         return s
 
     def changed(self, name):
-        "Another class, order or page: nothing is selected."
+        "Go back to the first page and clear the selection, where they no longer fit."
         if self.like is None and self.sort == 'likeness': self.sort = 'number'
         if name in ('cls', 'generator', 'sort', 'backwards', 'kind', 'folded', 'like'): self.page = 1
         if name not in ('real', 'selected', 'reason', 'file'): self.selected = None

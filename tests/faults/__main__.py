@@ -1,13 +1,13 @@
 """Processes killed at random moments: `make faults`, or `python tests/faults [KILLS [KIND,…]]`.
 
-Each command runs once undisturbed. Then, KILLS times, it is begun anew and one process of its family, drawn at random, is
-sent a signal at a random moment: half of the time SIGKILL, else SIGTERM, SIGHUP or SIGINT (that to the whole family, as Ctrl-C
-does). Then the same command is given again. It must end, and what it has made must be what the undisturbed one made, byte by
-byte but for times of day, seconds and how often it was tried.
+Each command runs once undisturbed. Then, KILLS times, it is started again, and at a random moment a signal is sent to a random
+process of its family: half of the time SIGKILL, else SIGTERM, SIGHUP or SIGINT (which goes to the whole family, as with Ctrl-C).
+Then the same command is given again. It must end, and must leave the same tensors, JSON files and packs, bit by bit, as the
+undisturbed one, except for dates, seconds and the machine; the report, the manifest and lives.json are not compared.
 
-Each kill is noted as it ends, in runs/faults, and the table is written anew: what was interrupted goes on where it was. Notes of
-other code, or of another machine's libraries, are not counted. Trainings are short and save all the time, so that kills fall
-into all that a command does, and an hour on one core is enough for two hundred."""
+Each kill is noted in runs/faults once its command was repeated, and the table is written again, so `make faults` can be interrupted
+and resumed. Notes of other code or library versions are not counted. Training runs are short and save all the time, so that
+kills hit every part of a command, and an hour on one core is enough for two hundred."""
 import hashlib
 import json
 import os
@@ -74,7 +74,7 @@ def family(p):
     except psutil.NoSuchProcess: return []
 
 
-def disturb(p, dice, after): # the signal, those who were there, and who was sent it
+def disturb(p, dice, after): # returns the signal, and the processes that were there
     time.sleep(after)
     there = family(p)
     number = dice.choice([signal.SIGKILL]*3 + [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
