@@ -144,12 +144,12 @@ class ClassifierSettings:
     warmup: int = 60                # steps
     weight_decay: float = 5e-4
     augment: str = 'affine'         # of `ltnb.augment.AUGMENTATIONS`
-    epochs: int = later(None)       # of whatever it is trained on, and `warmup` is in epochs too; `steps` count if None
-    drops: tuple = later(())        # in place of a cosine: shares of the training after which lr is a hundredth
+    epochs: int = later(None)       # epochs over the training data, in place of `steps`; `warmup` is then in epochs too
+    drops: tuple = later(())        # instead of a cosine: shares of the training after each of which lr drops to a hundredth
     decay_all: bool = later(False)  # weight decay of biases and norms too
 
     def of(self, n:int): # training images
-        "The same settings with the steps that `epochs` are."
+        "The same settings with `epochs` converted to steps."
         if self.epochs is None: return self
         steps = lambda epochs: max(1, epochs * n // self.batch_size)
         return replace(self, epochs=None, steps=steps(self.epochs), warmup=steps(self.warmup)*bool(self.warmup))
@@ -159,7 +159,7 @@ BBN = ClassifierSettings('ResNet32', 16, batch_size=128, optimizer='SGD', lr=.1,
                          epochs=200, drops=(.6, .8), decay_all=True)    # Zhou et al. 2020, and DiffuLT's for CIFAR
 
 def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
-    "The settings of a size, of 'tiny', 'small', 'desk', 'budget', 'paper', for images like those of `split`."
+    "The settings of size 'tiny', 'small', 'desk', 'budget' or 'paper' for images like those of `split`."
     pixels, augment = max(split.image_shape[1:]), 'crop_flip' if split.is_colour else 'affine'
     large = pixels > 28
     if size == 'paper' and pixels > 48:     # as DiffuLT has it
@@ -176,8 +176,8 @@ def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
 
 # %% ../nbs/09_classifiers.ipynb #6218f289
 class ClassifierLoss:
-    "What every loss of a classifier can do; a subclass is called as `CrossEntropy` is, and returns a 0-d tensor."
-    readings = 1                            # independent readings of the training set in a batch
+    "The interface of classifier losses; a subclass is called like `CrossEntropy` and returns a 0-d tensor."
+    readings = 1                            # independent passes through the training set that a batch is drawn from
     def prepare(self, net): pass            # before the training: give the network a head of its own, or buffers
     def start_epoch(self, net, step): pass  # before the first step of each epoch
     def finish(self, net, data, generator): pass    # after the last step, before it is saved; `net` in evaluation mode
@@ -261,14 +261,14 @@ def train_classifier(split:Split,                       # for the shapes only
                      loss:ClassifierLoss=None,          # `CrossEntropy` if None
                      settings:ClassifierSettings=None,  # `small` if None
                      seed:int=0,
-                     path:str|Path=None,                # file to save to, load from and go on from; nowhere if None
+                     path:str|Path=None,                # file to save to and load from, with a checkpoint beside it to resume from; none if None
                      device=None,
                      frozen:nn.Module=None,             # a trained classifier whose features are kept; only a new head learns
-                     chance:torch.Tensor=None,          # (N,) how likely an image is to be drawn; read in epochs if None
-                     anew:bool=False,                   # where `path` has one of other data it is moved aside, and trained again
+                     chance:torch.Tensor=None,          # (N,) sampling weights of the images; read in epochs if None
+                     anew:bool=False,                   # if `path` has a classifier of other data, move it aside and train again
                      **kwargs                           # for `ltnb.training.train`: `save_every`, `watch`
                     ) -> nn.Module:                     # in evaluation mode
-    "A classifier trained on `data`; last step's weights, whatever the test set says; loaded if `path` has it already."
+    "A classifier trained on `data`, with the weights of the last step; loaded if `path` has it, an `InputError` if it has another."
     settings, device = (settings or classifier_settings(split)).of(len(data)), device or default_device()
     loss = loss or CrossEntropy(augment=settings.augment)
     about = dict(loss=describe(loss), settings=recorded(settings), seed=seed, data=data.sha256, frozen=describe(frozen),
@@ -302,7 +302,7 @@ def logits(net, images:torch.Tensor) -> torch.Tensor: # (N, C, H, W) uint8 -> (N
     return in_batches(net, images, next(net.parameters()).device)
 
 def features(net, images:torch.Tensor) -> torch.Tensor: # (N, C, H, W) uint8 -> (N, num_features) on the CPU
-    "What the head of a classifier sees of images."
+    "The features of images that a classifier passes to its head."
     return in_batches(net.features, images, next(net.parameters()).device)
 
 # %% ../nbs/09_classifiers.ipynb #f165edc4
@@ -323,7 +323,7 @@ def class_accuracy(net, data:ImageSet, num_classes:int) -> torch.Tensor: # (num_
 def accuracy_figures(split:Split,
                      per_class:torch.Tensor, # (draws * seeds, num_classes) accuracies in percent, draw by draw
                      draws:int=1             # of the long-tailed set
-                    ) -> dict:               # accuracy, worst, many …: as `spread` has it, or None; per_class: list
+                    ) -> dict:               # accuracy, worst, many …: each from `spread`, or None; per_class: a list of them
     "Accuracy over draws and seeds: overall (all test images), of the worst class, by group (mean of its classes), by class."
     n = torch.tensor(split.test.counts(split.num_classes)).float()
     seen = n > 0
@@ -336,7 +336,7 @@ def accuracy_figures(split:Split,
 def accuracy_over_generators(split:Split,
                              runs             # (draws, generator seeds, classifier seeds, num_classes) in percent
                             ) -> dict:         # as `accuracy_figures`; over_generator_seeds too, if there are several
-    "Accuracy over draws and classifier seeds, each the mean over generator seeds; and over draws and generator seeds."
+    "Accuracy over draws and classifier seeds, averaged over generator seeds; and over draws and generator seeds, averaged over classifier seeds."
     runs = torch.as_tensor(runs)
     of = lambda r: accuracy_figures(split, r.flatten(0, 1), len(runs))
     if runs.shape[1] == 1: return of(runs[:, 0])

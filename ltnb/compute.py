@@ -30,7 +30,7 @@ _working_alone = ContextVar('working_alone', default=False)
 _ONE = SimpleNamespace(process_index=0, num_processes=1, is_main_process=True)
 
 def in_team() -> bool:
-    "Whether this process was started as one of several, by torchrun or accelerate, whether or not they have met yet."
+    "Whether this process was started as one of several, by torchrun or accelerate, even if they are not connected yet."
     return int(os.environ.get('WORLD_SIZE', 1)) > 1
 
 # %% ../nbs/03_compute.ipynb #780c1390
@@ -46,19 +46,19 @@ def team():
     return _ONE if _working_alone.get() else _state()
 
 def is_main() -> bool:
-    "Whether this is the process of its team that writes and speaks."
+    "Whether this is the main process of its team, which writes files and prints."
     return team().is_main_process
 
 @contextmanager
 def alone():
-    "Within this block the process is a team of its own: the others need not come here."
+    "Within this block the process is a team of its own: the others need not reach it."
     token = _working_alone.set(True)
     try: yield
     finally: _working_alone.reset(token)
 
 # %% ../nbs/03_compute.ipynb #a1db68b5
 def is_of_the_team(error:Exception) -> bool:
-    "Whether an error is that of a process whose team has lost another one."
+    "Whether an error arose because another process of the team was lost."
     return in_team() and (isinstance(error, torch.distributed.DistError) or 'by peer' in str(error) or 'gloo' in str(error))
 
 def is_out_of_memory(error:Exception) -> bool:
@@ -67,8 +67,8 @@ def is_out_of_memory(error:Exception) -> bool:
 
 @cache
 def end_with(parent:int): # the number of the process that started this one
-    "From now on a process that torchrun or accelerate started ends when they do."
-    if 'TORCHELASTIC_RUN_ID' not in os.environ: return      # started otherwise, by whom may end before it
+    "From now on this process exits when `parent` does, if torchrun or accelerate started it."
+    if 'TORCHELASTIC_RUN_ID' not in os.environ: return      # another launcher may exit before its processes
     def watch():
         while os.getppid() == parent: time.sleep(.5)
         os._exit(1)
@@ -76,21 +76,21 @@ def end_with(parent:int): # the number of the process that started this one
 
 # %% ../nbs/03_compute.ipynb #db7d6723
 def disband():
-    "At the end of a program: the team's processes need each other no longer."
+    "Close the connections between the team's processes; called at the end of a program."
     if torch.distributed.is_available() and torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
 # %% ../nbs/03_compute.ipynb #9175033d
-def gather(x) -> list: # what each process of the team gives, in their order
-    "`x` of every process of the team, for all of them; anything that can be pickled."
+def gather(x) -> list: # one entry for each process of the team, in order
+    "Collect `x`, anything that can be pickled, from every process of the team; all of them get the list."
     if team().num_processes == 1: return [x]
     parts = [None] * team().num_processes
     torch.distributed.all_gather_object(parts, x)
     return parts
 
 def on_main(f, *args):
-    "`f(*args)` on the team's main process once all are here; its result, or its error, is that of all."
+    "Run `f(*args)` on the team's main process once all have got here; all of them get its result or its error."
     if team().num_processes == 1: return f(*args)
-    team().wait_for_everyone()      # some may still be looking whether the file is there that f writes
+    team().wait_for_everyone()      # some may still be checking whether the file that f writes exists
     done = [None, None]
     if is_main():
         with alone():
@@ -101,30 +101,30 @@ def on_main(f, *args):
     return done[0]
 
 def of_all(error):
-    "`error`, which all processes of the team have: one says it."
+    "Mark `error` as raised by all processes of the team, so that only one of them reports it."
     error.of_all = True
     return error
 
 # %% ../nbs/03_compute.ipynb #20835ea7
 def default_device() -> torch.device:
-    "The first of CUDA (of a team, each process its own), Apple's MPS and the CPU that is there."
+    "The first available of CUDA (in a team each process has its own device), Apple's MPS and the CPU."
     if _state() is not _ONE: return _state().device
     if torch.cuda.is_available(): return torch.device('cuda')
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
 def has_bf16(device:torch.device) -> bool:
-    "Whether the hardware multiplies in bfloat16: data-centre GPUs, and processors with AVX-512 BF16 or AMX."
+    "Whether the hardware multiplies in bfloat16: recent GPUs (NVIDIA's from Ampere on), and processors with AVX-512 BF16 or AMX."
     if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != 'cpu': return False
     return any(getattr(torch.cpu, f'_is_{kind}_supported', bool)() for kind in ('avx512_bf16', 'amx_tile'))
 
 def mixed_precision(device:torch.device, on:bool=True):
-    "A context in which what can be is computed in bfloat16, where `has_bf16`."
+    "An autocast context for bfloat16; without effect unless `on` and `has_bf16(device)`."
     return torch.autocast(device.type, torch.bfloat16, enabled=on and has_bf16(device))
 
 @cache
 def keep_memory():
-    "From now on freed memory stays with the process: glibc raises its thresholds to a block that is freed."
+    "From now on freed memory stays with the process: freeing a large block makes glibc raise its thresholds."
     torch.empty(31 << 20, dtype=torch.uint8)       # freed at once, and never touched
 
 # %% ../nbs/03_compute.ipynb #9ce27cb8
@@ -136,7 +136,7 @@ class Speed:
     compile: bool = False
 
 def usual_speed(device:torch.device,
-                steps:int=0      # of the training; 0: it draws samples
+                steps:int=0      # of training; 0 for sampling
                ) -> Speed:
     "The fastest way found; but on a CPU samples are drawn in single precision, so that an image does not depend on its batch."
     cuda = device.type == 'cuda'
@@ -144,31 +144,31 @@ def usual_speed(device:torch.device,
 
 # %% ../nbs/03_compute.ipynb #e754c00b
 def to_device(x:torch.Tensor, device) -> torch.Tensor:
-    "`x` on `device`, which may still be working on something else meanwhile."
+    "`x` on `device`; the copy to a CUDA device is asynchronous."
     if x.device.type == 'cpu' and torch.device(device).type == 'cuda': x = x.pin_memory()
     return x.to(device, non_blocking=True)
 
-def free_memory(device) -> int|None: # in bytes; None where it is not known, or is the memory that all else is in
-    "What an accelerator has left."
+def free_memory(device) -> int|None: # in bytes; None for devices other than CUDA
+    "Free memory of a CUDA device."
     return torch.cuda.mem_get_info(device)[0] if torch.device(device).type == 'cuda' else None
 
 def kept_on(nbytes:int, # of a set of images
             device      # where networks run
            ) -> torch.device:
-    "Where a whole set is kept: on `device` if half of what is free there holds it, else on the CPU, and its batches are sent."
+    "Where a whole set is kept: on `device` if it fits into half of the free memory (or that is unknown), else on the CPU, and batches are sent."
     free = free_memory(device)
     return torch.device(device if free is None or 2*nbytes <= free else 'cpu')
 
 # %% ../nbs/03_compute.ipynb #170c2af9
 def versions() -> dict:
-    "Of this package, Python and what figures depend on."
+    "Versions of this package, of Python and of the libraries that figures depend on."
     from importlib.metadata import version
     from ltnb import __version__
     return dict(ltnb=__version__, python=platform.python_version(),
                 **{p: version(p) for p in ('torch', 'torchvision', 'diffusers', 'scikit-learn')})
 
 def machine() -> dict:
-    "What this runs on."
+    "The system, processor and device that this runs on, with the numbers of CPUs, threads and processes."
     device = default_device()
     return dict(system=platform.system(), processor=platform.machine(),
                 cpus=os.cpu_count(), threads=torch.get_num_threads(), processes=team().num_processes,
@@ -184,7 +184,7 @@ def _worker():
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 def usual_workers() -> int:
-    "Jobs at once where nobody says how many: one a core on a CPU, where two jobs of one thread are done sooner than one after the other with two."
+    "Default number of jobs at once: on a CPU one per PyTorch thread, as two one-thread jobs finish sooner than two two-thread jobs in turn; else 1."
     return torch.get_num_threads() if default_device().type == 'cpu' else 1
 
 def way_of_computing(workers:int=None) -> dict: # as for `in_parallel`
@@ -193,7 +193,7 @@ def way_of_computing(workers:int=None) -> dict: # as for `in_parallel`
     about |= dict(precision='bfloat16') if has_bf16(default_device()) else {}
     return about | (dict(threads=1) if about['processes'] == 1 and (workers or usual_workers()) > 1 else {})
 
-def _here(threads, f, jobs, order, finish): # threads: None for all that there are
+def _here(threads, f, jobs, order, finish): # threads: None for the current number
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
@@ -222,14 +222,14 @@ def _fits(x) -> bool:
     "Whether `x` can be sent to workers through shared memory: four times over, with 100 MB to spare, for what they send back."
     return not SHARED.is_dir() or shutil.disk_usage(SHARED).free > 4*len(pickle.dumps(x)) + 100e6
 
-def _by_value(sent): # what was pickled plainly holds its tensors, not where they lie
+def _by_value(sent): # a plain pickle holds the tensors, not their place in shared memory
     f, args = pickle.loads(sent)
     return pickle.dumps(f(*args))
 
 # %% ../nbs/03_compute.ipynb #3349255c
 def _before_workers():
-    """Sockets have addresses of some hundred letters, so temporary files lie in a short folder. What Python itself says when
-    workers are stopped in the middle is left out: what they asked for, and what the system keeps of them."""
+    """Socket paths are limited to about 100 characters, so temporary files go to a folder with a short path. Python's own
+    messages about workers that are stopped midway (broken connections, leaked resources) are suppressed."""
     if len(tempfile.gettempdir()) > 70 and os.path.isdir('/tmp'): tempfile.tempdir = os.environ['TMPDIR'] = '/tmp'
     os.environ.setdefault('PYTHONWARNINGS', 'ignore::UserWarning:multiprocessing.resource_tracker')
     if sys.excepthook is sys.__excepthook__:
@@ -263,20 +263,20 @@ def in_parallel(f,                 # a module's function: worker processes impor
                 jobs,              # the arguments of each call, as tuples; a team's processes must all have the same
                 workers:int=None,  # one for each of PyTorch's threads on a CPU, a single one on an accelerator, if None
                 desc:str='jobs',   # for the progress bar
-                after:dict=None,   # job -> jobs that have to be done when it starts; none twice in `jobs`
+                after:dict=None,   # job -> jobs that must be done before it starts; no job may then occur twice in `jobs`
                 on_done=None       # on_done(job, result) when a job is done
                ) -> list:          # what the calls returned, in the order of `jobs`
-    "`f(*job)` for each of `jobs`, in `workers` processes, or those of the team; in this one when a single is enough."
+    "Call `f(*job)` for each of `jobs`, in `workers` processes or those of the team; in this process if one is enough."
     jobs, results = list(jobs), {}
     number = {job: i for i, job in enumerate(jobs)} if after else {}
     order = TopologicalSorter({i: [number[j] for j in after[job] if j in number] if after and job in after else ()
                                for i, job in enumerate(jobs)})
     order.prepare()
     workers = workers or usual_workers()
-    threads = 1 if workers > 1 else None    # a job that is left alone computes as it would have beside others
+    threads = 1 if workers > 1 else None    # so that a single job computes as it would beside others
     workers = min(workers, len(jobs))
     run = _by_team if team().num_processes > 1 else partial(_here, threads) if workers <= 1 else partial(_by_workers, workers, desc)
-    no_guess = '{l_bar}{bar}| {n_fmt} of {total_fmt} [{elapsed}]'      # of the time left: the first jobs take longest
+    no_guess = '{l_bar}{bar}| {n_fmt} of {total_fmt} [{elapsed}]'      # no estimate of the time left: the first jobs take longest
     with progress(desc=desc, total=len(jobs), bar_format=no_guess) as bar:
         def finish(i, result):
             results[i] = result

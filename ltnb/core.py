@@ -23,13 +23,13 @@ class InputError(ValueError):
     "Bad input. The message is one line: what is wrong, and what would be right."
 
 class Damaged(InputError):
-    "A file of ours that is not as it was written; what can be made again is moved aside and made again."
+    "A file of this package is not as it was written; if it can be made again, it is moved aside and made again."
 
 class TrainingError(RuntimeError):
-    "Training cannot go on. The message names the step, the learning rate and the last good checkpoint."
+    "Training cannot go on. If a loss is not finite, the message names the step, the learning rate and the last good checkpoint."
 
 class TrainingStopped(Exception):
-    "Raised by a `watch` that ends a training early: a checkpoint is left, and the same call goes on from there."
+    "Raised by a `watch` to end training early: a checkpoint is saved, and the same call resumes from it."
 
 # %% ../nbs/00_core.ipynb #f20374ec
 def rng(seed:int, # the experiment's seed
@@ -41,43 +41,43 @@ def rng(seed:int, # the experiment's seed
 
 @contextmanager
 def seeded(seed:int, *names):
-    "Within this block PyTorch's global generators start from `rng(seed, *names)`; afterwards those of the CPU, and of a CUDA device in use, are as they were."
+    "Seed PyTorch's global generators from `rng(seed, *names)` within this block; restore the CPU's and a used CUDA device's at its end."
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
         torch.manual_seed(rng(seed, *names).initial_seed())
         yield
 
 # %% ../nbs/00_core.ipynb #7f6d215d
-def later(default): # of a field of a dataclass
-    "A field that came when there were records already: `recorded` leaves it out where it is at its default."
+def later(default): # default value of a dataclass field
+    "A dataclass field added after records existed: `recorded` leaves it out while it has its default value."
     return field(default=default, metadata=dict(later=True))
 
-def said_fields(x) -> dict: # x: a dataclass's instance
-    "Its fields and their values, less those of `later` at their default."
+def said_fields(x) -> dict: # x: an instance of a dataclass
+    "The fields and values of `x`, without `later` fields that have their default value."
     return {f.name: getattr(x, f.name) for f in fields(x) if 'later' not in f.metadata or getattr(x, f.name) != f.default}
 
 def recorded(x):
-    "A dataclass as a dict, as `dataclasses.asdict` has it, of what `said_fields` says; anything else as it is."
+    "`x` with every dataclass instance in it as a dict, like `dataclasses.asdict` but with the fields of `said_fields` only."
     if is_dataclass(x) and not isinstance(x, type): return {k: recorded(v) for k, v in said_fields(x).items()}
     if isinstance(x, dict): return {k: recorded(v) for k, v in x.items()}
     return type(x)(map(recorded, x)) if isinstance(x, (list, tuple)) else x
 
 # %% ../nbs/00_core.ipynb #a2794d90
 def clean(text:str) -> str:
-    "As a terminal may have it: names come from files, and may hold what moves the cursor or asks the terminal for something."
+    "`text` made safe for a terminal: names come from files and may contain control codes; unprintable characters are replaced."
     text = ''.join(c if c.isprintable() or c == '\n' else '�' for c in text)
     encoding = getattr(sys.stdout, 'encoding', None) or 'utf-8'
     return text.encode(encoding, 'replace').decode(encoding)
 
 def warn(line:str):
-    "One line on something that was done otherwise than asked for."
+    "Log a one-line warning, for example that something was not done as requested."
     logging.getLogger('ltnb').warning(clean(line))
 
-TEMPORARY = '.ltnb-writes'  # how the names of temporary folders end
+TEMPORARY = '.ltnb-writes'  # suffix of temporary folders
 
 # %% ../nbs/00_core.ipynb #8f2bcef2
 @contextmanager
-def atomic(path:str|Path): # the file or folder to make; a file that is there is replaced, a folder must not be there
-    "A temporary path to write to, moved to `path` when the block ends well, deleted when it does not."
+def atomic(path:str|Path): # the file or folder to make; an existing file is replaced, a folder must not exist yet
+    "A temporary path to write to, moved to `path` if the block succeeds, deleted if it raises."
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
@@ -93,7 +93,7 @@ def atomic(path:str|Path): # the file or folder to make; a file that is there is
 # %% ../nbs/00_core.ipynb #d86d5ae3
 @contextmanager
 def _held(tmp):
-    "`tmp` is locked within this block, at most until the process dies; yields whether it is: another may have it, or there are no locks."
+    "Lock `tmp` within this block (at most until the process dies); yields False if another process has the lock or locks do not work."
     f, held = None, False
     try:
         import fcntl
@@ -105,7 +105,7 @@ def _held(tmp):
     finally:
         if f is not None: os.close(f)
 
-def sweep(folder:Path, name:str=None): # of what; of anything if None
+def sweep(folder:Path, name:str=None): # only those made for this name; all if None
     "Delete the temporary folders of `atomic` in `folder` whose process was killed."
     for tmp in folder.glob(f'.{glob.escape(name) if name else "*"}.*{TEMPORARY}'):
         if tmp.is_dir() and not tmp.is_symlink():
@@ -114,7 +114,7 @@ def sweep(folder:Path, name:str=None): # of what; of anything if None
 
 # %% ../nbs/00_core.ipynb #dedacd8b
 def _to_disk(tmp):
-    "Everything below a folder is on the disk, whatever becomes of the power, and as readable as any new file."
+    "Flush everything below a folder to disk, and give its files the permissions of any new file."
     (tmp/'.new').touch()
     mode = (tmp/'.new').stat().st_mode
     for p in tmp.rglob('*'):
@@ -123,11 +123,11 @@ def _to_disk(tmp):
 
 # %% ../nbs/00_core.ipynb #dcf62f28
 def _sync(path):
-    if os.name == 'nt' and path.is_dir(): return      # Windows has no such thing for folders
+    if os.name == 'nt' and path.is_dir(): return      # Windows cannot fsync a folder
     f = os.open(path, os.O_RDWR if os.name == 'nt' else os.O_RDONLY)
     try: os.fsync(f)
     except OSError as e:
-        if e.errno != errno.EINVAL: raise           # a file system that cannot
+        if e.errno != errno.EINVAL: raise           # a file system without fsync
     finally: os.close(f)
 
 def save_text(path:str|Path, text:str):
@@ -139,7 +139,7 @@ def save_json(path:str|Path, obj):
     save_text(path, json.dumps(obj, indent=1, allow_nan=False) + '\n')
 
 def load_json(path:str|Path):
-    "The JSON at `path`; an `InputError` that names the file when it is damaged."
+    "The JSON at `path`; `Damaged` (an `InputError`), which names the file, if it is not valid JSON."
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as e:
         raise Damaged(f'{path} is not valid JSON ({e}): delete it, or restore it') from None
@@ -150,11 +150,11 @@ def json_sha256(x) -> str: # x: what JSON can hold
     return hashlib.sha256(json.dumps(x).encode()).hexdigest()
 
 def save_sealed(path:str|Path, obj:dict):
-    "Write `obj` as JSON to `path` with a checksum of all that it holds, as its entry `seal`."
+    "Write `obj` as JSON to `path` with a checksum of its contents as the entry `seal`."
     save_json(path, obj | dict(seal=json_sha256(obj)))
 
 def load_sealed(path:str|Path) -> dict:
-    "What `save_sealed` wrote; `Damaged` when it is something else. A file of an older version has no seal, and is taken as it is."
+    "The dict that `save_sealed` wrote; `Damaged` if its checksum differs. A file of an older version has no seal and is not checked."
     obj = load_json(path)
     if not isinstance(obj, dict) or obj.pop('seal', None) not in (None, json_sha256(obj)):
         raise Damaged(f'{path} is damaged: delete it, and it is made again')
@@ -165,8 +165,8 @@ def checked(model,           # a pydantic model
             x,               # what JSON can hold
             path:str|Path,   # where it is from
             is_no:str        # what it should be, as in 'file of marks as save_marks writes it'
-           ):                # the model filled with `x`; as it stands, no text is taken for a number
-    "An `InputError` that names the file, the field and what would be right, where `x` is not as the model has it."
+           ):                # an instance of the model; strict: text is never converted to a number
+    "`x` validated by `model`; an `InputError` names the file, the field and what would be right if it does not fit."
     from pydantic import ValidationError
     try: return model.model_validate_json(json.dumps(x), strict=True)
     except ValidationError as e:
@@ -182,15 +182,15 @@ def save_tensors(path:str|Path,
                  tensors:dict, # name -> tensor
                  **about       # what they are: anything JSON can hold
                 ):
-    "Write named tensors and what they are to a safetensors file, whole or not at all."
+    "Write named tensors and their description to a safetensors file, whole or not at all."
     on_cpu = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    said = json.dumps([about, json_sha256(about), fingerprint(on_cpu)])    # in one entry: several have no fixed order
+    said = json.dumps([about, json_sha256(about), fingerprint(on_cpu)])    # one entry, because several have no fixed order
     with atomic(path) as tmp: tmp.write_bytes(to_safetensors(on_cpu, {'about': said}))
 
 # %% ../nbs/00_core.ipynb #2ac9e754
 def load_tensors(path:str|Path,
-                 tensors:bool=True # whether to read the tensors, or only what was said about them
-                ) -> tuple[dict, dict]: # name -> tensor, and what was said about them
+                 tensors:bool=True # whether to read the tensors too, or only their description
+                ) -> tuple[dict, dict]: # name -> tensor (empty if they are not read), and the description
     "Read what `save_tensors` wrote; an `InputError` that names the file when it is missing, `Damaged` when it is not what was written."
     try:
         with safe_open(str(path), 'pt') as f:
@@ -205,11 +205,11 @@ def load_tensors(path:str|Path,
 
 # %% ../nbs/00_core.ipynb #83adf8af
 def one_line(error:Exception) -> str:
-    "The first line of what an error says, or its kind where it says nothing."
+    "The first line of an error's message, or the name of its type if the message is empty."
     return (str(error) or type(error).__name__).splitlines()[0]
 
 def set_aside(path:str|Path, why:Exception):
-    "Move what is damaged to NAME.damaged, or the next such name that is free, and say so."
+    "Move a damaged file or folder to NAME.damaged (or the next free such name) and log a warning."
     path = Path(path)
     aside = next(p for n in itertools.count() if not (p := path.with_name(f'{path.name}.damaged{n or ""}')).exists())
     os.replace(path, aside)
@@ -228,7 +228,7 @@ def fingerprint(tensors:dict) -> str: # name -> tensor, of types that NumPy has;
 
 # %% ../nbs/00_core.ipynb #7c55c787
 def optional(name:str,  # of a module
-             extra:str  # of ltnb, that installs it
+             extra:str  # the extra of ltnb that installs it
             ):
     "The module `name`, imported now; an `InputError` with the command that installs it where it is missing."
     try: return importlib.import_module(name)

@@ -22,12 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from .core import InputError, checked, fingerprint, load_tensors, progress, rng, save_tensors
 
 # %% ../nbs/01_data.ipynb #021c472e
-def long_tail_counts(n_max:int,                # images of the largest class; for `natural` the list of the counts
+def long_tail_counts(n_max:int,                # images of the largest class; for `natural` the list of all counts
                      num_classes:int,          # C
                      imbalance_factor:float,   # R = n_max / n_min, at least 1; `natural` ignores it
                      profile:str='exp'         # 'exp', 'step', 'pareto' or 'natural'
-                    ) -> list[int]:            # training images of each class, largest first
-    "Training images a class on a long-tailed profile. Sources: LDAM (exp, step), ImageNet-LT (pareto, power 6)."
+                    ) -> list[int]:            # training images of each class, largest first (`natural`: as given)
+    "The number of training images of each class on a long-tailed profile. Sources: LDAM (exp, step), ImageNet-LT (pareto, power 6)."
     if profile == 'natural': return [int(n) for n in np.broadcast_to(n_max, num_classes)]
     if not imbalance_factor >= 1:
         raise InputError(f'the imbalance factor is n_max / n_min, so at least 1, not {imbalance_factor:g}; '
@@ -54,7 +54,7 @@ def group_of(count:int # training images of a class
 # %% ../nbs/01_data.ipynb #4eae8724
 @dataclass
 class ImageSet:
-    "Images with labels; `synthetic` tells the generated ones."
+    "Images with labels; `synthetic` marks the generated ones."
     images: torch.Tensor           # (N, channels, height, width), uint8
     labels: torch.Tensor           # (N,), int64
     synthetic: torch.Tensor = None # (N,), bool; all real if None
@@ -87,15 +87,15 @@ def to_uint8(x:torch.Tensor     # float in [-1, 1]; values beyond are clipped
     "Pixels as they are stored."
     return x.clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
 def digests(images:torch.Tensor # (N, C, H, W) uint8
-           ) -> list:           # of text: equal images have the same, and it is short whatever their size
+           ) -> list:           # of hexadecimal strings, one for each image; equal images have equal ones
     "SHA-256 of the pixels of each image."
     return [hashlib.sha256(image.numpy().data).hexdigest() for image in images.contiguous()]
 
 # %% ../nbs/01_data.ipynb #0a04e769
 def first_of(labels:torch.Tensor, # (N,)
-             most:torch.Tensor    # (C,) how many of each class
+             most:torch.Tensor    # (C,) how many of each class to take at most
             ) -> torch.Tensor:    # indices, ascending
-    "The first images of each class."
+    "Indices of the first `most[c]` images of each class c."
     order, n = labels.argsort(stable=True), torch.bincount(labels, minlength=len(most))
     rank = torch.arange(len(labels)) - (n.cumsum(0) - n)[labels[order]]
     return order[rank < most[labels[order]]].sort().values
@@ -107,7 +107,7 @@ def _epoch(n, epoch, seed): return torch.randperm(n, generator=rng(seed, 'epoch'
 def reading_seed(seed:int,
                  k:int      # number of the reading, from 0
                 ) -> int:
-    "The seed of another independent reading of the same set, for losses that pair images."
+    "The seed of pass number `k` through the same set, independent of the others, for losses that pair images."
     return seed + 10_007*k
 
 def batch_indices(n:int,           # images in the set
@@ -115,22 +115,22 @@ def batch_indices(n:int,           # images in the set
                   step:int,        # number of the batch, from 0
                   seed:int
                  ) -> torch.Tensor: # (batch_size,) indices
-    "Which images are in batch number `step` of an endless reading in epochs, each shuffled anew."
+    "Indices of the images in batch number `step` when the set is read epoch after epoch, each in a new order."
     at = torch.arange(step * batch_size, (step + 1) * batch_size)
     return torch.cat([_epoch(n, e, seed)[at[at // n == e] % n] for e in range(at[0] // n, at[-1] // n + 1)])
 
 # %% ../nbs/01_data.ipynb #0cf402d1
 @dataclass
 class Split:
-    """A long-tailed training set with its test set; `counts` are the training images of each class. An `InputError` where a
-    class has none."""
+    """A long-tailed training set with its test set; `counts` are the numbers of training images of each class. An `InputError` if
+    a class has none."""
     name: str
     train: ImageSet
     test: ImageSet
     class_names: list
     full: ImageSet = None              # all real training images of the balanced set; None where it is not known
     profile: str = 'natural'
-    imbalance_factor: float = None     # n_max / n_min as asked for
+    imbalance_factor: float = None     # n_max / n_min as requested; that of the counts if None
     source: dict = None                # the arguments of `load_split` that say where the images come from
     subset: str|int = 'ldam'           # which images were kept, as in `thin_out`
     spare: ImageSet = None             # further real images, of the pool but in none of `train`, `full` and `test`
@@ -155,7 +155,7 @@ class Split:
     @property
     def image_shape(self): return tuple(self.train.images.shape[1:])     # (C, H, W)
     @property
-    def is_colour(self): return self.image_shape[0] == 3    # then taken for photographs: mirror images are alike
+    def is_colour(self): return self.image_shape[0] == 3    # colour images are treated as photographs, which may be mirrored
     @property
     def prior(self): return torch.tensor(self.counts) / len(self.train)     # (num_classes,) shares of the training set
     @property
@@ -169,14 +169,14 @@ class Split:
         return self.full
     @cached_property
     def left_out(self) -> ImageSet:
-        "Real images that are in neither training nor test set, none where the balanced set is not known: to choose on."
+        "Real images in neither training nor test set, to choose thresholds and weights on; empty if the balanced set is not known."
         if self.full is None: return self.test[:0]
         seen = {*digests(self.train.images), *digests(self.test.images)}
         new = [part[torch.tensor([d not in seen for d in digests(part.images)], dtype=torch.bool)] for part in (self.full, self.spare) if part]
         return new[0] if len(new) == 1 else new[0] + new[1]
     @property
     def sha256(self) -> str:
-        "The same split has the same hash on every machine: it is made of pixels and labels only."
+        "SHA-256 of the pixels and labels of `train` and `test`: the same split has the same hash on every machine."
         return fingerprint({f'{part}.{k}': v for part in ('train', 'test')
                             for k, v in zip(('images', 'labels'), getattr(self, part).tensors())})
 
@@ -196,7 +196,7 @@ SUBSETS = {'ldam': 0}   # the splits of the literature that have a name, and the
 
 def thin_out(labels:torch.Tensor,      # (N,) of the whole pool
              counts:list,              # images to keep of each class
-             subset:str|int='ldam'     # a name of the literature, or a seed
+             subset:str|int='ldam'     # a name in `SUBSETS`, or a seed
             ) -> torch.Tensor:         # indices to keep, class by class
     "The images a long-tailed training set keeps. Source: LDAM-DRW's `imbalance_cifar.py`."
     if isinstance(subset, str) and subset not in SUBSETS:

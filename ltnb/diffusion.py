@@ -50,14 +50,14 @@ class GeneratorSettings:
     flip: bool = False              # mirror images at random
     augment: float = 0.             # p of the non-leaking geometric augmentation; CBDM + ADA: 0.12
     shift: float = 0.               # p of a non-leaking shift alone, in place of `augment`
-    patch: int = 1                  # a side of the squares of pixels that the U-Net takes as channels
-    batch_imbalance: float = None   # classes drawn by an exponential profile of this imbalance, 1 for all alike; as they come if None
+    patch: int = 1                  # side of the squares of pixels that are folded into channels for the U-Net
+    batch_imbalance: float = None   # draw classes by an exponential profile with this imbalance factor (1: evenly); read the set in epochs if None
 
 # %% ../nbs/07_diffusion.ipynb #a2216de0
 CBDM_CODE = GeneratorSettings((128, 256, 256, 256), 2, (1,), .1, 300_000, 48, 2e-4, 5000, False, .9999, .1, True, flip=True)
 
 def generator_settings(split:Split, size:str='small') -> GeneratorSettings:
-    "The settings of a size, of 'tiny', 'small', 'desk', 'budget', 'paper', for images like `split`'s. `paper`: CBDM's code."
+    "The settings of size 'tiny', 'small', 'desk', 'budget' or 'paper' for images like those of `split`; 'paper' follows CBDM's code."
     least = dict(tiny=32, small=32, desk=28).get(size, math.inf)
     patch = 2 if all(s % 4 == 0 and s >= least for s in split.image_shape[1:]) else 1
     sides = [s // patch for s in split.image_shape[1:]]
@@ -93,22 +93,22 @@ def unet(split:Split, settings:GeneratorSettings) -> UNet2DModel: # takes (x_t, 
     return net
 
 def count_parameters(net) -> int:
-    "Trainable parameters."
+    "The number of trainable parameters."
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 # %% ../nbs/07_diffusion.ipynb #aa95af3d
 def patch_of(net:UNet2DModel,
              channels:int      # of the images
             ) -> int:
-    "A side of the squares of pixels that a network takes as channels."
+    "The side of the squares of pixels that are folded into the channels of a network."
     return int((net.config.in_channels / channels)**.5)
 
 def predict_noise(net:UNet2DModel,
                   x:torch.Tensor, # (B, C, H, W) noisy images
                   t,              # (B,) time steps, or a single one
-                  class_labels    # (B,) classes; the number of classes for none
+                  class_labels    # (B,) classes; `num_classes` for the null label
                  ) -> torch.Tensor: # (B, C, H, W)
-    "The noise that a network sees in images, their pixels folded into channels as the network wants them."
+    "The noise that a network predicts in images; their pixels are folded into channels if the network needs it."
     p = patch_of(net, x.shape[1])
     if p == 1: return net(x, t, class_labels=class_labels).sample
     return F.pixel_shuffle(net(F.pixel_unshuffle(x, p), t, class_labels=class_labels).sample, p)
@@ -127,7 +127,7 @@ class NoisyBatch:
     what: torch.Tensor   # (B, 9) how the images were augmented
 
     def draw(self, f):   # f(n) draws n values on the CPU; (B,)
-        "What is drawn for each image: for those of all processes of the team, and each keeps those of its own."
+        "Draw a value for each image: every process draws those for the whole team's batch and keeps its own part."
         n = len(self.y) * team().num_processes
         return f(n)[_mine(n)].to(self.y.device)
 
@@ -145,7 +145,7 @@ def ddpm_loss(net, batch:NoisyBatch, generator:torch.Generator
 
 # %% ../nbs/07_diffusion.ipynb #1606dbc6
 def _resampled(split, imbalance, n, g):
-    "Images of a batch, with replacement: class shares fall exponentially, the commonest has `imbalance` times the rarest's."
+    "Indices of a batch, drawn with replacement: class shares fall exponentially; the largest is `imbalance` times the smallest."
     order = torch.tensor(split.counts).argsort(descending=True, stable=True)
     share = torch.zeros(split.num_classes, dtype=torch.float64)
     share[order] = float(imbalance)**-torch.linspace(0, 1, split.num_classes, dtype=torch.float64)
@@ -181,7 +181,7 @@ class SamplingStep:
     t: torch.Tensor        # 0-d: the time step that x_t is at, from 0 to T-1
     abar: float            # cumulative product of 1 - beta there
     abar_next: float       # and after the step
-    labels: torch.Tensor   # (N,) classes that are drawn
+    labels: torch.Tensor   # (N,) classes of the images
     predict: object        # predict(x, t, labels) -> the noise that the network sees in (N, C, H, W) noisy images
     noise: object          # noise(shape) -> (N, *shape) normal numbers, each image's from its own generator
 
@@ -190,13 +190,13 @@ class SamplingStep:
         "The noise level: standard deviation of the noise for an image of unit scale."
         return (1 / self.abar - 1)**.5
     def clean(self, x, eps): # both (N, C, H, W), and so is what is returned
-        "The clean image that noisy images and the noise in them stand for."
+        "The clean images implied by noisy images `x` and the noise `eps` in them."
         return (x - (1 - self.abar)**.5 * eps) / self.abar**.5
 
 class SamplingHook:
-    "Done at every step of sampling. This one does nothing; what it draws, a hook draws by `step.noise`."
-    def embed(self, e, step:SamplingStep): return e        # e: (N, D) class embeddings of the pass with labels; others like them
-    def move(self, x, eps, step:SamplingStep): return x    # x: (N, C, H, W) is x_t, eps the noise that the step will take out; another x_t
+    "Called at every step of sampling; this base class changes nothing. A hook draws its random numbers with `step.noise`."
+    def embed(self, e, step:SamplingStep): return e        # e: (N, D) class embeddings of the pass with labels; returns new ones
+    def move(self, x, eps, step:SamplingStep): return x    # x: (N, C, H, W) is x_t, eps the noise that the step will remove; returns a new x_t
 
 # %% ../nbs/07_diffusion.ipynb #89d0ac82
 class ClassConditionalPipeline(DiffusionPipeline):
@@ -213,25 +213,25 @@ class ClassConditionalPipeline(DiffusionPipeline):
     def _add_extra(self, folder):
         for name, text in self.extra.items(): (Path(folder)/name).write_text(text, encoding='utf-8')
     def save_pretrained(self, save_directory:str|Path, **kwargs):
-        "As diffusers has it, with the files in `extra`."
+        "Save as diffusers does, together with the files in `extra`."
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         self._add_extra(save_directory)
         super().save_pretrained(save_directory, **kwargs)
-    def _upload_folder(self, working_dir, *args, **kwargs):    # of diffusers' `push_to_hub`, which puts a card of its own there
+    def _upload_folder(self, working_dir, *args, **kwargs):    # called by diffusers' `push_to_hub`, which writes its own card there
         self._add_extra(working_dir)
         return super()._upload_folder(working_dir, *args, **kwargs)
 
     @torch.no_grad()
     def __call__(self,
                  class_labels,             # (N,) classes to draw, a list or a tensor
-                 guidance_scale=1.,        # diffusers' convention: 1 is no guidance, CBDM's w is this less 1; or f(sigma)
+                 guidance_scale=1.,        # diffusers' convention: 1 is no guidance, CBDM's w plus 1; or f(sigma)
                  num_inference_steps:int=20,
                  generator=None,           # a torch.Generator, or one for each image
                  output_type:str='pil',    # 'pil', or 'pt' for a (N, C, H, W) uint8 tensor
                  callback=None,            # callback(step, x_t) after each step, for watching
-                 guide:UNet2DModel=None,   # takes the place of the pass without labels, and is told the labels
+                 guide:UNet2DModel=None,   # replaces the network in the pass without labels, and is given the labels
                  hooks=(),                 # `SamplingHook`s
-                 guider=None               # of `diffusers.guiders`, for two predictions, in place of `guidance_scale`
+                 guider=None               # from `diffusers.guiders`, combines the predictions in place of `guidance_scale`
                 ) -> ImagePipelineOutput:  # `.images`: a list of PIL images, or the tensor
         "Draw an image of each of `class_labels`; an `InputError` where there is no such class."
         net, s, device = self.unet, self.scheduler, self.unet.device
@@ -293,7 +293,7 @@ def _check_guide(net, guide):
 
 # %% ../nbs/07_diffusion.ipynb #6e264c8e
 @contextmanager
-def _embeds(net, null, hooks): # gives a function that is told of each step
+def _embeds(net, null, hooks): # yields a function to call with each step
     "Within this block the class embeddings that `net` uses go through the hooks that change them."
     hooks, now = [h for h in hooks if type(h).embed is not SamplingHook.embed], []
     def changed(module, inputs, e):
@@ -313,7 +313,7 @@ SAMPLERS = {'ddpm': DDPMScheduler.from_config, 'ddim': DDIMScheduler.from_config
             'sde-dpmsolver++': partial(DPMSolverMultistepScheduler.from_config, algorithm_type='sde-dpmsolver++')}
 
 def scheduler_said(scheduler) -> str:
-    "Which sampler a scheduler of diffusers is, as it is noted beside samples."
+    "The name of a diffusers scheduler and its algorithm, as recorded with samples."
     return ' '.join([type(scheduler).__name__, scheduler.config.get('algorithm_type', '')]).strip()
 
 def with_sampler(pipe:ClassConditionalPipeline,
@@ -333,8 +333,8 @@ def sample(pipe:ClassConditionalPipeline,
            steps:int=20,               # of the pipeline's scheduler
            batch_size:int=256,
            first:int=0,                # the number of the first image, to go on where another call ended
-           policy=None,                # what else guides: a `ltnb.policies.Policy`
-           asked:dict=None             # what the policy asks: 'phi', a classifier, and 'train', the real images
+           policy=None,                # another way of guiding: a `ltnb.policies.Policy`
+           asked:dict=None             # what the policy needs: 'phi', a classifier, and 'train', the real images
           ) -> torch.Tensor:           # (N, C, H, W) uint8
     "Draw images; number i depends on `seed`, i and its label only, on a GPU but for rounding. A team's processes share the batches out."
     pipe.unet.eval()
@@ -363,9 +363,9 @@ def draw_samples(pipe:ClassConditionalPipeline,
                  steps:int=20,
                  policy=None,          # as in `sample`, and so is `asked`
                  asked:dict=None,
-                 anew:bool=False       # where `path` has those of another training of the generator they are moved aside, and drawn again
+                 anew:bool=False       # if `path` has samples of a generator with other weights, move them aside and draw again
                 ) -> ImageSet:         # all marked synthetic, class by class
-    "As many samples of each class, loaded if `path` has them already; an `InputError` if it has others."
+    "The same number of samples of each class; loaded if `path` has them already, an `InputError` if it has others."
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
     about = dict(seed=seed, per_class=per_class, sampler=scheduler_said(pipe.scheduler), steps=steps, guidance=guidance,
                  policy=describe(policy), generator_sha256=fingerprint(pipe.unet.state_dict()))

@@ -36,13 +36,13 @@ def nearest(a:torch.Tensor,  # (N, D)
             k:int=1
            ) -> tuple[torch.Tensor, torch.Tensor]: # (N, k) distances, ascending, and (N, k) indices into b
     "The `k` rows of `b` nearest to each row of `a`, exactly."
-    def exact(a): # into one place: small results between large blocks would keep their memory from being used again
+    def exact(a): # preallocated: small results between large blocks would keep the blocks' memory from being reused
         best = torch.empty(len(a), k, dtype=b.dtype if a.shape[1] <= 128 else torch.float64, device=b.device)
         i = torch.empty(len(a), k, dtype=torch.long, device=b.device)
         for s, d in distances(a, b): torch.topk(d, k, dim=1, largest=False, out=(best[s], i[s]))
         return best, i
     if a.shape[1] <= 128 or len(b) <= k + 8: return exact(a)
-    # in single precision find a few more than k, measure those in double; where rounding might have hidden one, all
+    # in single precision find a few more than k, measure those in double; if rounding might hide one, measure all in double
     shift = b.mean(0)
     y, parts = (b - shift).float(), []
     size = y.square().sum(1)
@@ -68,8 +68,8 @@ def flat(images:torch.Tensor # (N, C, H, W) uint8
 def manifold_membership(real:torch.Tensor, # (N, D) features of real images
                         fake:torch.Tensor, # (M, D) features of generated images
                         k:int=5            # neighbours; both sets need more than k images
-                       ) -> dict:          # precision (M,), recall (N,), density (M,), coverage (N,): each image's part
-    "What each image adds to precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)."
+                       ) -> dict:          # precision (M,), recall (N,), density (M,), coverage (N,): each image's contribution
+    "The contribution of each image to precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)."
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise InputError(f'features must be two matrices of one width, not {tuple(real.shape)} and {tuple(fake.shape)}')
     if min(len(real), len(fake)) <= k:
@@ -101,7 +101,7 @@ def missed(real:torch.Tensor, # (N, D) features of real images
            fake:torch.Tensor, # (M, D) features of generated images
            k:int=5            # neighbours; both sets need more than k images
           ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # (n,) indices into real, (n,) into fake: the nearest sample, (n,) how far that is
-    "The real images outside the manifold of the generated ones, farthest first: n is N times one less recall (Kynkäänniemi et al. 2019)."
+    "The real images outside the manifold of the generated ones, farthest first; n = N (1 - recall) (Kynkäänniemi et al. 2019)."
     out = (manifold_membership(real, fake, k)['recall'] == 0).nonzero()[:, 0]
     d, i = (x[:, 0] for x in nearest(real[out], fake)) if len(out) else (torch.zeros(0), out)
     order = d.argsort(descending=True, stable=True)
@@ -111,7 +111,7 @@ def missed(real:torch.Tensor, # (N, D) features of real images
 def frechet_distance(real:torch.Tensor, # (N, D) features
                      fake:torch.Tensor  # (M, D) features
                     ) -> float:          # 0 or more, in squared units of the features
-    "Fréchet distance between Gaussians fitted to two feature sets (Heusel et al. 2017); depends on N: compare equal N."
+    "Fréchet distance between Gaussians fitted to two feature sets (Heusel et al. 2017); biased by the number of images: compare at equal numbers."
     (m1, A1), (m2, A2) = _gaussian(real), _gaussian(fake)
     cross = torch.linalg.svdvals(A1 @ A2.T).sum()
     return ((m1 - m2).square().sum() + A1.square().sum() + A2.square().sum() - 2*cross).clamp(min=0).item()
@@ -138,7 +138,7 @@ def prd(real:torch.Tensor,   # (N, D) features
         clusters:int=20,     # CBDM: 20 times the number of classes
         runs:int=10,         # clusterings to average over
         tries:int=10,        # starts of each clustering, the best is taken
-        angles:int=1001,     # slopes at which the curve is known
+        angles:int=1001,     # number of slopes at which the curve is computed
         beta:float=8,
         seed:int=0
        ) -> tuple[float, float]: # F_beta (recall counts more), F_1/beta (precision counts more)
@@ -166,7 +166,7 @@ def kernel_distance(real:torch.Tensor, # (N, D) features
     in the precision of the features and in bounded memory. (torch-fidelity has the mean over 100 subsets of 1,000.)"""
     return _mean_kernel(real) + _mean_kernel(fake) - 2*_mean_kernel(real, fake)
 
-def _mean_kernel(x, y=None, rows=2048): # over the pairs of an image of x and one of y; of two different ones of x if y is None
+def _mean_kernel(x, y=None, rows=2048): # mean over pairs of an image of x and one of y, or of two different images of x if y is None
     total, alone = 0., y is None
     for i, a in enumerate(x.split(rows)):
         for j, b in enumerate((x if alone else y).split(rows)):
@@ -191,12 +191,12 @@ def vendi_score(features:torch.Tensor # (N, D)
     return torch.special.entr(lam).sum().exp().item()
 
 # %% ../nbs/08_metrics.ipynb #878d93a4
-def bootstrap_interval(values:list,     # one tensor a class: one figure an image, of which the mean is reported
+def bootstrap_interval(values:list,     # one tensor for each class, with one value for each image
                        share:float=.95,
                        draws:int=2000,
                        seed:int=0
                       ) -> tuple[float, float]: # low and high
-    "Percentile bootstrap interval (Efron 1979) of the mean over classes of each class's mean, images drawn anew."
+    "Percentile bootstrap interval (Efron 1979) of the mean over classes of each class's mean, with images resampled."
     g, means = rng(seed, 'bootstrap'), torch.zeros(draws, dtype=torch.float64)
     for v in values:
         rows = max(1, (1 << 22) // len(v))
@@ -208,18 +208,18 @@ def bootstrap_interval(values:list,     # one tensor a class: one figure an imag
 def memorised(fake:torch.Tensor,     # (M, D) features of generated images of a class
               train:torch.Tensor,    # (N, D) features of the training images of the class
               held_out:torch.Tensor, # (K, D) features of real images of the class that were not trained on
-              share:float=.05        # of the held-out images that are nearer than what counts as a copy
+              share:float=.05        # share of the held-out images that are so near that they would count as copies
              ) -> float:             # from 0 to 1
-    "Share of generated images nearer to a training image than all but `share` of the real held-out images are."
+    "Share of generated images nearer to a training image than the nearest `share` of the real held-out images."
     threshold = nearest(held_out, train)[0][:, 0].quantile(share)
     return (nearest(fake, train)[0][:, 0] < threshold).float().mean().item()
 
 # %% ../nbs/08_metrics.ipynb #c38db7fa
 def look_alikes(fake:torch.Tensor,     # (M, D) features of generated images of a class
                 held_out:torch.Tensor, # (N, D) features of real images of the class that were not trained on; if there are not two, nothing is alike
-                share:float=.5         # of the real images that are nearer to another than what counts as alike
-               ) -> torch.Tensor:      # (M,) for each image the first that it looks like, its own number where there is none
-    "Groups of images that look alike, in the order of their numbers: `unique()` of what is returned are the different ones."
+                share:float=.5         # quantile of the real images' distances to their nearest neighbour below which two images look alike
+               ) -> torch.Tensor:      # (M,) for each image the number of the first image that it looks like, its own if there is none
+    "Groups of images that look alike, in the order of their numbers; `unique()` of the result gives one image of each group."
     alike = nearest(held_out, held_out, 2)[0][:, 1].quantile(share) if len(held_out) > 1 else 0.
     first, free = torch.arange(len(fake)), torch.ones(len(fake), dtype=torch.bool)
     for i in range(len(fake)):
@@ -274,11 +274,11 @@ def timm_features(images:torch.Tensor, # (N, 1 or 3, H, W) uint8
     return torch.cat([of(b) for b in progress(images.split(batch_size), f'features of {name}', unit='batch')])
 
 # %% ../nbs/08_metrics.ipynb #7aacbda6
-# where images can be compared without a classifier of the run -> images -> (N, D)
+# name of a feature space that needs no classifier of the run -> function from images to (N, D) features
 SPACES = dict(pixels=flat, inception=inception)
 
 def feature_space(name:str): # 'pixels', 'inception' or 'timm:NAME'
-    "What images are compared by; the weights are there when it returns, or an `InputError` says what is missing."
+    "The function from images to features; its weights are loaded by then, or an `InputError` says what is missing."
     if name == 'inception': _inception()
     if not name.startswith('timm:'): return SPACES[name]
     _timm(name[5:])
@@ -286,7 +286,7 @@ def feature_space(name:str): # 'pixels', 'inception' or 'timm:NAME'
 
 # %% ../nbs/08_metrics.ipynb #9eeac282
 def spread(values,     # numbers, draw by draw
-           draws:int=1 # of the long-tailed set; the values are in their order, as many of each
+           draws:int=1 # of the long-tailed set; values are sorted by draw, the same number for each
           ) -> dict:   # mean, std, values; with several draws also low and high
     """Mean and standard deviation (of a sample; 0 for a single value) of figures over draws and seeds. Draws are the
     outer unit: the 95 % interval from low to high is Student's, of the draws' means."""
@@ -332,12 +332,12 @@ def mean_of(values:list): # None where there is nothing to average
 # %% ../nbs/08_metrics.ipynb #37c2cb9e
 def class_figures(split:Split,
                   images:torch.Tensor,  # (N, C, H, W) uint8 generated
-                  labels:torch.Tensor,  # (N,) what was asked for
+                  labels:torch.Tensor,  # (N,) their requested classes
                   features=flat,        # images -> (N, D) feature vectors
                   judge=None,           # images -> (N, num_classes) logits of a classifier trained on all real data
                   k:int=5,
                   groups:dict=None,     # name -> classes; the split's many, medium and few if None
-                  reference=None        # the real images that they are compared with, an `ImageSet`; those of the test set if None
+                  reference=None        # the real images to compare with, an `ImageSet`; those of the test set if None
                  ) -> dict:             # overall and each group: a dict of METRICS; per_class: a list of them
     "Every metric of a generator by class, group and overall. A figure that cannot be had is None."
     f_fake, f_test, f_train = features(images), features(split.test.images), features(split.train.images)

@@ -46,7 +46,7 @@ def show_images(images,        # (N, C, H, W) uint8 tensor
 # %% ../nbs/06_show.ipynb #2f46b06a
 def plot_counts(split, # a `Split`
                 ax=None):
-    "Training images a class on a logarithmic scale, many, medium and few in their colours; returns the axis."
+    "Bar chart of the number of training images of each class, on a logarithmic scale and coloured by group; returns the axis."
     import matplotlib.pyplot as plt
     from ltnb.data import GROUP_COLORS
     if ax is None: _, ax = plt.subplots(figsize=(6, 2.4), layout='constrained')
@@ -68,7 +68,7 @@ def show_class(split, # a `Split`
 # %% ../nbs/06_show.ipynb #4fe902b3
 def data_uri(save # save(f) writes a PNG to the file `f`
             ) -> str:
-    "A PNG as text that can stand for its address in a page."
+    "A PNG as a data URI, which a page can use in place of an address."
     f = io.BytesIO()
     save(f)
     return 'data:image/png;base64,' + base64.b64encode(f.getvalue()).decode()
@@ -81,7 +81,7 @@ def png(images,          # (N, C, H, W) uint8 tensor
     return data_uri(lambda f: Image.fromarray(tiles(images, columns or len(images))).save(f, 'PNG'))
 
 def png_size(uri) -> tuple: # width, height
-    "The size in pixels of a PNG data URI, which its first bytes tell; None for anything else, so that no page loads it."
+    "The size in pixels of a PNG data URI, read from its first bytes; None for anything else, so that no page loads something from elsewhere."
     head = re.fullmatch('data:image/png;base64,([A-Za-z0-9+/]{32})[A-Za-z0-9+/=]*', uri) if isinstance(uri, str) else None
     return head and struct.unpack('>II', base64.b64decode(head[1])[16:])
 
@@ -89,11 +89,11 @@ def png_size(uri) -> tuple: # width, height
 _INK = '#010203'
 
 def as_svg(draw,             # draw(ax) onto a matplotlib axis
-           label:str,        # what it shows, for those who do not see it
+           label:str,        # what the chart shows, for screen readers
            size=(5., 2.),    # inches
            fontsize:float=8
           ) -> str:          # HTML
-    "A chart whose ink is the text colour of the page around it."
+    "A chart as an SVG element, drawn in the text colour of the page around it."
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.text import Text
@@ -114,20 +114,20 @@ def as_svg(draw,             # draw(ax) onto a matplotlib axis
 
 # %% ../nbs/06_show.ipynb #4057b944
 def line_styles(): # of format strings such as 'o-'
-    "Markers and lines for one curve after the other, without end; the first 36 all differ."
+    "An endless iterator of marker and line styles, one for each curve; the first 36 all differ."
     return map(''.join, zip(cycle('os^vDPX<>'), cycle(('-', '--', ':', '-.'))))
 
 # %% ../nbs/06_show.ipynb #0f71eaba
-_FIGURE = re.compile(r'[+-]?\d|–|$')    # how the cell of a figure begins, one with its unit or interval too
+_FIGURE = re.compile(r'[+-]?\d|–|$')    # how a cell with a number begins, also one with a unit or an interval
 
-def _cell(v): # what stands in a table for a figure, a word or None
+def _cell(v): # the text of a table cell for a number, a word or None
     if v is None: return '–'
     if isinstance(v, str): return v
     return f'{round(v, 2) + 0:.2f}' if isinstance(v, float) else f'{v:,}'
 
 class Table(list):
-    "Rows (dicts) of figures and words that show themselves as a table; what a row lacks, or has as None, is a dash."
-    def _lines(self): # (N + 1) lists of cells, the head first; for each column whether it stands to the right
+    "Rows (dicts) of numbers and words that are displayed as a table; a missing value or None is shown as a dash."
+    def _lines(self): # (N + 1) lists of cells, the head first; for each column whether it is right-aligned
         head = list(dict.fromkeys(k for row in self for k in row))
         rows = [[_cell(row.get(k)) for k in head] for row in self]
         return [head, *rows], [i > 0 and all(map(_FIGURE.match, column)) for i, column in enumerate(zip(*rows))]
@@ -176,7 +176,7 @@ def diagram(boxes:dict,     # name -> (x, y, text, color), x and y of the middle
     return ax
 
 # %% ../nbs/06_show.ipynb #e96f1490
-def beside(guess,       # a number, or as many as there are results; `...` while there is none
+def beside(guess,       # a number, or a list with one for each result; `...` while there is no guess
            result:dict  # what was measured -> a number
           ) -> Table:
     "The reader's guesses beside the results, a row each."
@@ -192,7 +192,7 @@ def beside(guess,       # a number, or as many as there are results; `...` while
 _wrong = Counter()  # hints -> how often they were needed
 
 def check(answer,     # the reader's answer; `...` while there is none
-          right,      # right(answer) is true for a right one; it may assert, and say what does not hold
+          right,      # right(answer) is true if the answer is right; a failed `assert` in it may say what does not hold
           *hints:str  # one is shown after each wrong answer, the last again and again
          ):
     "Say whether an exercise's `answer` is right; without an answer, say that one is awaited."
@@ -206,7 +206,7 @@ def check(answer,     # the reader's answer; `...` while there is none
     _wrong[hints] += 1
 
 def hashed(answer) -> str: # eight hexadecimal digits
-    "The hash of a number, a word, a truth value, or several of them: an answer that cannot be read."
+    "The hash of a number, a word, a truth value, or several of them: so that an answer can be checked but not read."
     several = answer if isinstance(answer, (list, tuple)) else [answer]
     words = [f'{a:.6g}' if isinstance(a, (int, float)) and not isinstance(a, bool) else str(a).strip().lower() for a in several]
     return hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]

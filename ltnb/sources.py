@@ -75,7 +75,7 @@ _IMAGES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.ppm', '.pgm', '.tif', '.t
 
 # %% ../nbs/02_sources.ipynb #bbd8f3e5
 def _open(path, root, where=''):
-    "An image file below `root`, as `_pixels` has it; `where` says what names it."
+    "Read an image file below `root` with `_pixels`; `where` says in messages where its path comes from."
     try: inside = path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError): inside = False
     if not inside: raise InputError(f'{path}{where} is outside {root}, or no path: it is not read')
@@ -84,7 +84,7 @@ def _open(path, root, where=''):
 
 # %% ../nbs/02_sources.ipynb #64177eea
 def _pixels(file, name):
-    "An image as (H, W) or (H, W, 3) bytes, as people expect them, and what was converted."
+    "An image as an (H, W) or (H, W, 3) uint8 array, and what was converted, as keys of `_DONE`."
     from PIL import Image, ImageOps
     try:
         with Image.open(file) as im:
@@ -110,7 +110,7 @@ _DONE = dict(turned='turned as their EXIF data say', pages='of which the first o
              bits='of 16 bits scaled to 8', alpha='with transparent pixels put on white')
 
 def _tell(root, done, others=()):
-    "One line on what was converted and left out."
+    "Warn in one line about what was converted and left out."
     said = [f'{n} image{"s" if n > 1 else ""} {_DONE[k]}' for k, n in Counter(done).items()]
     if others: said.append(f'{len(others)} other file{"s" if len(others) > 1 else ""} left out ({", ".join(sorted({o.suffix or o.name for o in others}))})')
     if said: warn(f'{root}: {"; ".join(said)}')
@@ -142,7 +142,7 @@ def _stacked(images, labels): # images: name, pixels and what was converted of e
 
 # %% ../nbs/02_sources.ipynb #8d3e7a60
 def from_folder(root:str|Path,
-                test_share:float=None # of `root`/train, or of class folders in `root` itself, to hold out for the test
+                test_share:float=None # share to hold out for the test: of `root`/train, or of class folders in `root` itself
                ) -> tuple:            # training images, test images, class names
     "Images from `root`/train/CLASS and `root`/test/CLASS; an `InputError` names what is wrong, file by file."
     root = Path(root)
@@ -167,7 +167,7 @@ def from_folder(root:str|Path,
 
 # %% ../nbs/02_sources.ipynb #7cef8bff
 def held_out(pool:ImageSet, names:list,
-             share:float    # of the different images of each class, at least one
+             share:float    # share of the distinct images of each class to hold out, at least one
             ) -> tuple:     # what is left to train on, and the test set
     "A stratified split by the SHA-256 of the pixels: the same wherever it is made."
     if not 0 < share < 1: raise InputError(f'--test-share is a share of the images, such as 0.2, not {share:g}')
@@ -214,10 +214,10 @@ def _read_rows(rows, image, label, names, root, data):
     return out
 
 # %% ../nbs/02_sources.ipynb #ba9d2564
-def from_hub(name:str,                # of a data set on the Hub, or a folder; after a colon the name of a configuration
+def from_hub(name:str,                # a data set on the Hub, with a configuration after a colon if needed, or a folder
              test_share:float=None    # to hold out, where there is only a training set
             ) -> tuple:               # training images, test images, class names
-    "Images by Hugging Face's `datasets`; an `InputError` where it cannot load them."
+    "Images read by Hugging Face's `datasets`; an `InputError` if it cannot load them."
     datasets = optional('datasets', 'hf')
     repo, config = (name, None) if Path(name).exists() else (name.partition(':')[0], name.partition(':')[2] or None)
     try: parts = datasets.load_dataset(repo, config)
@@ -310,7 +310,7 @@ def read_pool(data:str, download:bool=False, test_share:float=None) -> tuple: # 
     name, _, root = str(data).partition(':')
     if test_share is not None and name not in ('folder', 'hf'):
         raise InputError(f'{data} has a test set of its own: --test-share goes with folder:ROOT and hf:NAME')
-    if name.removesuffix('-lt') in TORCHVISION: name = name.removesuffix('-lt')     # long-tailed they are all
+    if name.removesuffix('-lt') in TORCHVISION: name = name.removesuffix('-lt')     # all of them are long-tailed
     if name.removesuffix('-lt') == 'tiny_imagenet' and root: return 'tiny_imagenet', *from_tiny_imagenet(root)
     if name in EMBEDDED and not root: return name, *EMBEDDED[name]()
     if name in TORCHVISION and root: return name, *from_torchvision(name, root, download)
@@ -323,7 +323,7 @@ def read_pool(data:str, download:bool=False, test_share:float=None) -> tuple: # 
 # %% ../nbs/02_sources.ipynb #ac977521
 def thinned(name:str, train:ImageSet, test:ImageSet, names:list, imbalance_factor:float, profile:str='exp',
             subset:str|int='ldam', source:dict=None, n_max:int=None) -> Split:
-    "The long-tailed split of a pool; its largest class has `n_max` images, or as many as the smallest of the pool."
+    "The long-tailed split of a pool; its largest class has `n_max` images, but at most as many as the pool's smallest class (the default)."
     smallest = min(train.counts(len(names)))
     n_max = min(n_max or smallest, smallest)
     counts = long_tail_counts(n_max, len(names), imbalance_factor, profile)
@@ -337,7 +337,7 @@ def thinned(name:str, train:ImageSet, test:ImageSet, names:list, imbalance_facto
 
 # %% ../nbs/02_sources.ipynb #5793dff8
 def _check_own(data, train, test, names, allow_overlap):
-    "An `InputError` for what cannot end well with a user's images; one line on images that are there twice."
+    "Check a user's images: an `InputError` if they are too small or are in both sets; a warning about duplicates."
     if min(train.images.shape[2:]) < 4: raise InputError(f'{data}: images of {train.images.shape[3]}×{train.images.shape[2]} pixels are too small: 4 a side or more')
     seen = Counter(digests(train.images))
     both = sum(d in seen for d in digests(test.images))
@@ -351,8 +351,8 @@ def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROO
                profile:str=None,               # 'exp', 'step', 'pareto' or 'natural'; natural for a folder without R
                subset:str|int='ldam',          # which images are kept: the field's own draw, or a seed
                download:bool=False,            # fetch a standard set that is not there
-               allow_overlap:bool=False,       # take a folder or lists whose test images are training images, too
-               test_share:float=None           # of each class, held out for the test where a folder or `hf:NAME` has none
+               allow_overlap:bool=False,       # accept a folder, lists or `hf:NAME` with test images that are also training images
+               test_share:float=None           # share of each class to hold out if a folder or `hf:NAME` has no test set
               ) -> Split:
     "The long-tailed split of a data set; an `InputError` says what is wrong with the input."
     name, _, root = str(data).partition(':')
@@ -373,7 +373,7 @@ def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROO
 
 # %% ../nbs/02_sources.ipynb #64f06ce6
 def source_of(split:Split) -> dict|None: # None where it was not loaded
-    "The arguments of `load_split` that give this split again."
+    "The arguments with which `load_split` loads this split again."
     if split.source is None or split.source['data'].startswith('pack:'): return split.source
     factor = None if split.profile == 'natural' else split.imbalance_factor
     return split.source | dict(imbalance_factor=factor, profile=split.profile, subset=split.subset)
