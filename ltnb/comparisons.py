@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'over_draws', 'scores', 'above', 'lines', 'figure_at', 'compared_table', 'ddpm_like_cbdm', 'row_above',
-           'at_own_tau', 'few_at', 'chosen_rows', 'best_chosen', 'chosen_table']
+           'at_tau', 'at_own_tau', 'few_at', 'chosen_rows', 'best_chosen', 'chosen_table']
 
 # %% ../nbs/75_comparisons.ipynb #833343ff
+import math
 from collections import Counter
 
 from .report import with_interval
@@ -85,17 +86,19 @@ def lines(r:dict # a method's row, as `over_draws` has it
 # %% ../nbs/75_comparisons.ipynb #8b5f0416
 SHARED = (-.25, 0., .5, 1.)     # the guidance weights that every trained method is drawn with
 
+def _read_off(x, xs, ys): # y at x, on the straight lines between the points by ascending x; NaN outside
+    import numpy as np
+    return np.interp(x, *zip(*sorted(zip(xs, ys))), left=np.nan, right=np.nan).item()
+
 def figure_at(ways:list,    # a line, as `lines` gives it
               x:float,      # class consistency
               figure:str='recall'
              ) -> list:     # one for each draw of the long-tailed set; None if the line does not go there in all of them
     "A figure of few-shot samples at class consistency `x`, interpolated along the line; only between weights of `SHARED` if the line has them all."
     shared = [way for way in ways if way['guidance'] in SHARED]
-    def of_draw(d):
-        points = sorted((way['few'][d]['class_consistency'], way['few'][d][figure]) for way in (shared if len(shared) == len(SHARED) else ways))
-        return next((r + (s - r) * (x - a) / (b - a) for (a, r), (b, s) in zip(points, points[1:]) if a <= x <= b and a < b), None)
-    each = [of_draw(d) for d in range(len(ways[0]['few']))]
-    return None if None in each else each
+    line = shared if len(shared) == len(SHARED) else ways
+    each = [_read_off(x, *([few[k] for few in of] for k in ('class_consistency', figure))) for of in zip(*(way['few'] for way in line))]
+    return None if any(map(math.isnan, each)) else each
 
 # %% ../nbs/75_comparisons.ipynb #f2ba750b
 def _ways(rs): # those of all draws, in words, the commonest first
@@ -118,18 +121,14 @@ def compared_table(compared:dict) -> Table: # as `over_draws` gives it
 def ddpm_like_cbdm(recorded:dict # what `ltnb experiment cbdm` left
                   ) -> dict:     # `w`, `recall`, and CBDM's recall as `cbdm`, each a list over draws
     "The guidance w at which DDPM's few-shot samples have CBDM's class consistency (tau = 1), interpolated; NaN where no measured weight reaches it."
-    import numpy as np
     from ltnb.collapse import over_rows, rows_where
     rows = rows_where(recorded['rows'], length=1, fine_tuned=False)
-    cbdm = rows_where(rows, method='cbdm', tau=1, prior='train', guidance=0)
+    ddpm, cbdm = rows_where(rows, method='ddpm'), rows_where(rows, method='cbdm', tau=1, prior='train', guidance=0)
     def of_draw(d):
-        def line(some, k): return [mean for _, mean, _ in over_rows(rows_where(some, draw=d), 'guidance', k)]
-        ddpm = rows_where(rows, method='ddpm')
-        points = sorted(zip(line(ddpm, 'class_consistency'), line(ddpm, 'recall'), sorted({r['guidance'] for r in ddpm})))
-        x, recall, w = zip(*points)
-        at = line(cbdm, 'class_consistency')[0]
-        inside = lambda y: np.interp(at, x, y, left=np.nan, right=np.nan).item()
-        return inside(w), inside(recall), line(cbdm, 'recall')[0]
+        def line(some, k): return list(zip(*over_rows(rows_where(some, draw=d), 'guidance', k)))[:2]      # guidance weights, means
+        (w, x), (_, recall) = (line(ddpm, k) for k in ('class_consistency', 'recall'))
+        (_, [at]), (_, [own]) = (line(cbdm, k) for k in ('class_consistency', 'recall'))
+        return _read_off(at, x, w), _read_off(at, x, recall), own
     each = [of_draw(d) for d in dict.fromkeys(r['draw'] for r in cbdm)]
     return {k: list(of) for k, of in zip(('w', 'recall', 'cbdm'), zip(*each))}
 
@@ -142,23 +141,26 @@ def row_above(recorded:dict,     # what an experiment on classifiers left
     from ltnb.metrics import paired_difference
     return paired_difference(r[group]['values'], base[group]['values'], len(recorded['draws']))
 
-def at_own_tau(r:dict,        # a row of an experiment on classifiers
-               tau:float=None # one of its curve
-              ) -> dict:      # `tau`; `few` and `all`: percent, one for each draw
-    "Accuracy on test images with logits adjusted by `tau`; if None, by the tau that is best over all classes on left-out images, all draws together."
-    curve = r['curve']
-    i = curve['tau'].index(tau) if tau is not None else max(range(len(curve['tau'])), key=curve['left_out']['all'].__getitem__)
-    return dict(tau=curve['tau'][i], **{g: draws and [d[i] for d in draws] for g, draws in curve['test']['draws'].items()})
+def at_tau(r:dict,    # a row of an experiment on classifiers
+           tau:float  # one of its curve
+          ) -> dict:  # `tau`; `few` and `all`: percent, one for each draw
+    "Accuracy on test images with logits adjusted by `tau`."
+    i, test = r['curve']['tau'].index(tau), r['curve']['test']['draws']
+    return dict(tau=tau, **{g: draws and [d[i] for d in draws] for g, draws in test.items()})
+
+def at_own_tau(r:dict) -> dict: # as `at_tau` takes it and gives it
+    "Accuracy on test images with logits adjusted by the tau that is best over all classes on left-out images, all draws together."
+    tau, best = r['curve']['tau'], r['curve']['left_out']['all']
+    return at_tau(r, tau[best.index(max(best))])
 
 # %% ../nbs/75_comparisons.ipynb #effbbb1f
 def few_at(r:dict,       # a row of an experiment on classifiers
            overall:list  # percent over all classes of the test images, one for each draw
           ) -> list:     # percent on the few-shot classes, one for each draw; NaN for a draw whose curve does not reach it
     "Few-shot accuracy when tau is raised beyond its best value for all classes, until the accuracy over all classes falls to `overall`."
-    import numpy as np
     def of_draw(x, every, few):
         best = every.index(max(every))
-        return np.interp(x, every[best:][::-1], few[best:][::-1], left=np.nan, right=np.nan).item()
+        return _read_off(x, every[best:], few[best:])
     draws = r['curve']['test']['draws']
     return [of_draw(*d) for d in zip(overall, draws['all'], draws['few'])]
 

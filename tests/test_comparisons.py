@@ -73,7 +73,6 @@ def test_each_family_is_chosen_by_left_out_images_and_by_nothing_else():
     assert (filled['samples'], filled['generated'], filled['weight'], filled['tau']) == ('w = 0.5', 'all filled up', .3, .5)
 
 
-
 def test_the_ddpm_with_cbdms_class_consistency_lies_on_its_own_line():
     def row(method, draw, w, consistency, recall, **k):
         return dict(method=method, draw=draw, guidance=w, tau=1., prior='train', length=1., fine_tuned=False,
