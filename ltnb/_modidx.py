@@ -658,7 +658,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'ltnb.report.draw_ladder': ('report.html#draw_ladder', 'ltnb/report.py'),
                              'ltnb.report.draw_recall': ('report.html#draw_recall', 'ltnb/report.py'),
                              'ltnb.report.filter_table': ('report.html#filter_table', 'ltnb/report.py'),
-                             'ltnb.report.gain_over': ('report.html#gain_over', 'ltnb/report.py'),
                              'ltnb.report.gain_table': ('report.html#gain_table', 'ltnb/report.py'),
                              'ltnb.report.gap_recovered': ('report.html#gap_recovered', 'ltnb/report.py'),
                              'ltnb.report.generator_table': ('report.html#generator_table', 'ltnb/report.py'),

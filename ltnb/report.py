@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'LADDER', 'CLAIMS', 'GROUP_SAID', 'ADDED', 'PAIRS', 'rarest_group', 'generator_table', 'filter_table',
-           'accuracy_table', 'gain_over', 'gap_recovered', 'with_interval', 'gain_table', 'claim', 'verdict',
-           'claims_table', 'conclusions', 'draw_counts', 'draw_recall', 'draw_histogram', 'draw_ladder', 'draw_gains',
-           'draw_accuracy', 'report']
+           'accuracy_table', 'claim', 'gap_recovered', 'with_interval', 'gain_table', 'verdict', 'claims_table',
+           'conclusions', 'draw_counts', 'draw_recall', 'draw_histogram', 'draw_ladder', 'draw_gains', 'draw_accuracy',
+           'report']
 
 # %% ../nbs/72_report.ipynb #22cb25db
 import json, re
@@ -49,27 +49,32 @@ def filter_table(results:dict) -> Table:
 # %% ../nbs/72_report.ipynb #8dfd3f9c
 def accuracy_table(results:dict) -> Table:
     """Classifiers by accuracy in percent, mean and, of several, standard deviation over draws and seeds, and expected calibration
-    error. Of a row whose tau was chosen: at that tau, and its few-shot accuracy as published."""
+    error. Of a row whose tau was chosen: at that tau, and its accuracy on the rarest group of classes at the published one."""
+    rare = rarest_group(results)
     pm = lambda s: None if s is None else f"{s['mean']:.1f}" + f" ± {s['std']:.1f}" * (len(s['values']) > 1)
     columns = {'many': 'many', 'medium': 'medium', 'few': 'few', 'worst class': 'worst', 'all': 'accuracy'}
-    def chosen(s): return {'tau': f"{s['chosen']['tau']:g}", 'few, published': pm(s['published'])} if 'chosen' in s else {}
+    def chosen(s): return {'tau': f"{s['chosen']['tau']:g}", f'{rare}, published': pm(s['published'])} if 'chosen' in s else {}
     return Table({'classifier': name, 'trained on': c['training_set']} | {k: pm(c[g]) for k, g in columns.items()}
-                 | {'ECE': f"{c['ece']['mean']:.3f}"} | chosen(c[rarest_group(results)] or {})
+                 | {'ECE': f"{c['ece']['mean']:.3f}"} | chosen(c[rare])
                  for name, c in results['classifiers'].items())
 
 # %% ../nbs/72_report.ipynb #01a503d7
-def gain_over(results:dict, name:str, base:str='ce') -> dict: # as `paired_difference` has it
-    "Accuracy of classifier `name` minus that of `base` on the rarest group of classes, in points, paired by draw, or by seed if there is one draw."
+def claim(results:dict, row:str, base:str,
+          metric:str=None, # of generators; accuracy of classifiers if None
+          group:str=None   # of classes; the rarest there is if None
+         ) -> dict:        # as `paired_difference` has it; None where a row lacks
+    "How far `row` is above `base`: in points of accuracy, or of a generator's metric; paired by draw, or by seed if there is one draw."
     from ltnb.metrics import paired_difference
-    values = lambda n: results['classifiers'][n][rarest_group(results)]['values']
-    return paired_difference(values(name), values(base), len(results.get('draws', [0])))
+    draws, part, group = len(results.get('draws', [0])), results['generators' if metric else 'classifiers'], group or rarest_group(results)
+    if not {row, base} <= set(part) or metric and 'values' not in part[row]: return None
+    values = lambda n: part[n]['values'][group][metric] if metric else part[n][group]['values']
+    return paired_difference(values(row), values(base), draws)
 
-def gap_recovered(results:dict, name:str): # a share; None without `ce`, an oracle, few-shot classes or a gap
-    "Share of the gap between plain cross-entropy and the oracle on few-shot classes that classifier `name` recovers."
-    c = results['classifiers']
-    if not {'ce', 'oracle'} <= set(c) or not c['ce']['few']: return None
-    few = lambda n: c[n]['few']['mean']
-    return (few(name) - few('ce')) / (few('oracle') - few('ce')) if few('oracle') != few('ce') else None
+def gap_recovered(results:dict, name:str): # a share; None without `ce`, an oracle or a gap
+    "Share of the gap between plain cross-entropy and the oracle on the rarest group of classes that classifier `name` recovers."
+    if not {'ce', 'oracle'} <= set(results['classifiers']): return None
+    mean = lambda n: results['classifiers'][n][rarest_group(results)]['mean']
+    return (mean(name) - mean('ce')) / (mean('oracle') - mean('ce')) if mean('oracle') != mean('ce') else None
 
 # %% ../nbs/72_report.ipynb #e98eb051
 def with_interval(d:dict,      # as `paired_difference` has it
@@ -82,17 +87,17 @@ def with_interval(d:dict,      # as `paired_difference` has it
 def gain_table(results:dict) -> Table: # empty where cross-entropy on the real images is not among the classifiers
     "What each classifier gains over cross-entropy on real images: points of accuracy on the rarest group of classes, at its chosen tau."
     def learns(c): # its tau is the one that the gain was measured at
-        chosen = (c[rarest_group(results)] or {}).get('chosen')
+        chosen = c[rarest_group(results)].get('chosen')
         return re.sub(r'adjusted by \S+$', f"adjusted by {chosen['tau']:g}, chosen", c['method']) if chosen else c['method']
     def row(name, c):
-        d, gap = gain_over(results, name), gap_recovered(results, name)
+        d, gap = claim(results, name, 'ce'), gap_recovered(results, name)
         return {'classifier': name, 'how it learns': learns(c), 'gain': with_interval(d),
                 'of the gap': None if gap is None else f'{round(100 * gap) + 0} %'}
     classifiers = results['classifiers'] if 'ce' in results['classifiers'] else {}
     return Table(row(n, c) for n, c in classifiers.items() if n != 'ce')
 
 # %% ../nbs/72_report.ipynb #3c6cba10
-# what is claimed -> (row, the row it is compared with, the metric of generators; None: few-shot accuracy)
+# what is claimed -> (row, the row it is compared with, the metric of generators; None: accuracy)
 CLAIMS = {'CBDM comes near more of the real rare images than DDPM (recall)': ('cbdm', 'ddpm', 'recall'),
           'CBDM covers more of the real rare images than DDPM (coverage)': ('cbdm', 'ddpm', 'coverage'),
           'CBDM keeps rare samples in their class (class consistency)': ('cbdm', 'ddpm', 'class_consistency'),
@@ -107,15 +112,6 @@ CLAIMS = {'CBDM comes near more of the real rare images than DDPM (recall)': ('c
           'SAU with adjusted logits beats the real images with adjusted logits': ('sau+adjusted', 'ce+adjusted', None),
           'SAU with adjusted logits beats balanced softmax with adjusted logits': ('sau+adjusted', 'la+adjusted', None)}
 
-# %% ../nbs/72_report.ipynb #9c999785
-def claim(results:dict, row:str, base:str, metric:str=None, group:str='few') -> dict: # as `paired_difference` has it; None where a row lacks
-    "How far `row` is above `base` on a group of classes: in points of accuracy, or of a generator's metric."
-    from ltnb.metrics import paired_difference
-    draws, part = len(results.get('draws', [0])), results['generators' if metric else 'classifiers']
-    if not {row, base} <= set(part) or metric and 'values' not in part[row]: return None
-    values = lambda n: part[n]['values'][group][metric] if metric else part[n][group]['values']
-    return paired_difference(values(row), values(base), draws)
-
 # %% ../nbs/72_report.ipynb #340057f2
 def verdict(d:dict, better:str='holds', worse:str='the opposite holds') -> str: # d: as `paired_difference` has it
     "What a difference says: 'open' where its interval contains 0, or where it has none."
@@ -123,7 +119,7 @@ def verdict(d:dict, better:str='holds', worse:str='the opposite holds') -> str: 
 
 def claims_table(*every # results of studies, a column each
                 ) -> Table:
-    "Which claims hold on few-shot classes: mean difference, 95 % interval over draws, verdict."
+    "Which claims hold on the rarest group of classes: mean difference, 95 % interval over draws, verdict."
     def cell(results, row, base, metric):
         d = claim(results, row, base, metric)
         if d is None: return None
@@ -174,7 +170,7 @@ def _added_said(results):
     alike = [n for n in c if _generated(c[n]) and c[n]['method'] == c['ce']['method']]
     rows = [n for n in ADDED if n in alike] or alike[:3]
     if not rows: return 'Cross-entropy was not trained on generated images, so what they would do to it is not known.'
-    said = lambda n, over: _points(gain_over(results, n), over, 'they help', 'they harm')
+    said = lambda n, over: _points(claim(results, n, 'ce'), over, 'they help', 'they harm')
     told = [f"of {c[n]['training_set'].removeprefix('real + ')} by {said(n, '' if i else _over(results))}" for i, n in enumerate(rows)]
     return (f"Cross-entropy on real images alone is right on {_percent(c['ce'][rare]['mean'])} of the rarest classes' test images; "
             f"generated images change that, those {', those '.join(told)}.")
@@ -185,7 +181,7 @@ def _best_said(results):
     if not pair: return 'No pipeline with generated images was trained beside one without them, so neither can be called better.'
     how = [c[n]['method'].split(', ')[0] + ' with adjusted logits'*n.endswith('+adjusted') for n in pair]
     a, b = (_percent(c[n][rare]['mean']) for n in pair)
-    d = _points(gain_over(results, *pair), _over(results), 'the first wins', 'the second wins')
+    d = _points(claim(results, *pair), _over(results), 'the first wins', 'the second wins')
     return (f"Of two pipelines fixed beforehand, not picked by test accuracy, {how[0]} on {c[pair[0]]['training_set']} images is right on {a} "
             f"of the rarest classes' test images, and {how[1]} on the real images alone on {b}: {d}.")
 
@@ -267,7 +263,7 @@ def draw_gains(results:dict, ax):
     rows = {n: c for n, c in results['classifiers'].items() if n != 'ce'}
     kinds = dict(zip(('real images alone', 'real and generated images', 'all real images'), ('#0072B2', '#D55E00', 'gray')))
     for i, (label, color) in enumerate(kinds.items()):
-        mine = [(y, gain_over(results, n)) for y, (n, c) in enumerate(rows.items()) if i == (2 if n == 'oracle' else _generated(c))]
+        mine = [(y, claim(results, n, 'ce')) for y, (n, c) in enumerate(rows.items()) if i == (2 if n == 'oracle' else _generated(c))]
         for y, d in mine: ax.plot([d['low'], d['high']], [y, y], color=color, lw=2)     # nothing, where these are None
         if mine: ax.plot([d['mean'] for _, d in mine], [y for y, _ in mine], 'os^'[i], color=color, label=label, markersize=6)
     ax.axvline(0, color='gray', lw=1, ls='--')

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ltnb.sources import load_split
 from ltnb.report import (ADDED, CLAIMS, LADDER, accuracy_table, claim, claims_table, conclusions, draw_accuracy, draw_counts, draw_gains,
-                         draw_histogram, draw_ladder, draw_recall, filter_table, gain_over, gain_table, gap_recovered,
+                         draw_histogram, draw_ladder, draw_recall, filter_table, gain_table, gap_recovered,
                          generator_table, rarest_group, report, verdict)
 from ltnb.show import Table, png
 
@@ -79,7 +79,7 @@ def test_changed_figures_change_the_tables(results):
     assert accuracy_table(results) != accuracy_table(RECORDED)
     assert gap_recovered(results, 'sau') > gap_recovered(RECORDED, 'sau')
     results['classifiers']['sau']['few']['values'][0] += 1
-    assert gain_over(results, 'sau')['mean'] > gain_over(RECORDED, 'sau')['mean']
+    assert claim(results, 'sau', 'ce')['mean'] > claim(RECORDED, 'sau', 'ce')['mean']
     assert gain_table(results) != gain_table(RECORDED)
 
 
@@ -91,7 +91,7 @@ def test_draws_are_said_and_a_gain_is_over_them(results):
     results['classifiers'] = {row: results['classifiers'][row] for row in ('ce', 'sau')}
     for row, values in dict(ce=[0.]*6, sau=[1., 3., 4., 4., 10., 8.]).items():
         results['classifiers'][row]['few']['values'] = values
-    gain = gain_over(results, 'sau')        # means of the draws 2, 4, 9: t(2) at 97.5 % is 4.3027
+    gain = claim(results, 'sau', 'ce')        # means of the draws 2, 4, 9: t(2) at 97.5 % is 4.3027
     assert gain['mean'] == 5 and gain['high'] == pytest.approx(5 + 4.3027 * (13 / 3)**.5, abs=1e-3)
     assert 'nothing of other training images' in text
     text = words(report(results))
@@ -113,6 +113,22 @@ def test_of_a_chosen_tau_the_table_has_both_figures(results):
 @pytest.mark.parametrize('counts, group', [([114, 19], 'few'), ([114, 20], 'medium'), ([102, 101], 'many')])
 def test_the_rarest_group_is_that_of_the_smallest_class(counts, group):
     assert rarest_group(dict(dataset=dict(train_counts=counts, test_counts=[9] * len(counts)))) == group
+
+
+def test_without_few_shot_classes_all_is_said_of_the_medium_ones():
+    results = copy.deepcopy(FASHION)
+    results['dataset']['train_counts'] = [max(n, 20) for n in FASHION['dataset']['train_counts']]
+    for part in results['generators'], results['classifiers']:
+        for of in part.values(): of['few'] = None
+    for of in results['generators'].values(): of['values']['few'] = None
+    here, there = (next(row for row in accuracy_table(r) if row['classifier'] == 'sau+adjusted') for r in (results, FASHION))
+    assert here['few'] is None and here['medium, published'] != here['medium'] == there['medium'] and 'few, published' not in here
+    for row, base, metric in CLAIMS.values():
+        assert claim(results, row, base, metric) == claim(FASHION, row, base, metric, 'medium')
+    assert claims_table(results) != claims_table(FASHION)
+    assert all(row['of the gap'] for row in gain_table(results))
+    text = words(report(results))
+    assert 'few, published' not in text and 'medium, published' in text
 
 
 def test_a_class_without_test_images_is_in_no_group():
@@ -263,7 +279,7 @@ def test_the_chart_of_gains_says_what_the_table_says():
     drawn = {y: x for line in ax.lines if line.get_marker() in 'os^' for x, y in zip(*line.get_data())}
     ranges = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 2}
     for y, name in enumerate(rows):
-        d = gain_over(FASHION, name)
+        d = claim(FASHION, name, 'ce')
         assert drawn[y] == d['mean'] and ranges[y] == (d['low'], d['high'])
     colors = {y: line.get_color() for line in ax.lines if line.get_marker() in 'os^' for y in line.get_ydata()}
     assert colors[rows.index('la')] == colors[rows.index('ce+adjusted')] != colors[rows.index('sau')] == colors[rows.index('ce+ddpm')]
@@ -304,9 +320,9 @@ def test_the_three_sentences_say_what_the_tables_say(results):
     for name in ADDED:
         gain, interval = gains[name].rstrip(')').split(' (')
         said, = re.findall(rf'{re.escape(gain)} points \([^()]*?{re.escape(interval)}; ([a-z ]+)\)', added)
-        assert said == verdict(gain_over(results, name), 'they help', 'they harm')
+        assert said == verdict(claim(results, name, 'ce'), 'they help', 'they harm')
     base = 'la+adjusted' if 'la+adjusted' in results['classifiers'] else 'ce+adjusted'
-    d = gain_over(results, 'sau+adjusted', base)
+    d = claim(results, 'sau+adjusted', base)
     assert f"{d['mean']:+.1f} points" in best and f"{d['low']:+.1f} to {d['high']:+.1f}; {verdict(d, 'the first wins', 'the second wins')})" in best
     for name in 'sau+adjusted', base: assert f"{results['classifiers'][name]['few']['mean']:.1f} %" in best
     assert ('3 draws' if 'draws' in results else '5 classifier seeds') in best
@@ -402,7 +418,7 @@ def test_the_report_is_imported_without_torch_matplotlib_and_the_study():
 
 
 def made_results(name, **few): # rows of three draws with one seed each
-    return dict(dataset=dict(name=name), draws=['ldam', 1, 2], generators={
+    return dict(dataset=dict(name=name, train_counts=[114, 5], test_counts=[9, 9]), draws=['ldam', 1, 2], generators={
         'ddpm': dict(values=dict(few=dict(recall=[.5, .5, .6], coverage=[.4, .4, .5], class_consistency=[.7, .7, .7]))),
         'cbdm': dict(values=dict(few=dict(recall=[.6, .61, .7], coverage=[.3, .4, .4], class_consistency=[.6, .8, .7])))},
         classifiers={row: dict(few=dict(values=v)) for row, v in few.items()})
