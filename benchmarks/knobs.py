@@ -1,15 +1,19 @@
 "Each knob by itself. What is usual (`ltnb.compute.usual_speed`) was chosen by these."
+import copy
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.common import DEVICE, apart, furthest, photographs, row, seconds, seconds_a_step
 from ltnb.cbdm import cbdm_for
-from ltnb.compute import Speed, has_bf16
+from ltnb.classifiers import ClassifierSettings, build, classifier_settings
+from ltnb.compute import Speed, has_bf16, mixed_precision
 from ltnb.core import save_tensors, seeded
+from ltnb.data import to_float
 from ltnb.sources import load_split
 from ltnb.diffusion import generator_settings, unet
 from ltnb.generators import train_generator
@@ -35,12 +39,29 @@ def of_network(name, split, settings, steps, compile):
     return found
 
 
+def of_classifier(name, split, settings):
+    "A batch through a classifier and back, with the channels first in memory and as `build` has them, last."
+    with seeded(0, 'classifier'): last = build(split, settings).to(DEVICE)
+    first, batch = copy.deepcopy(last).to(memory_format=torch.contiguous_format), split.train[:settings.batch_size].to(DEVICE)
+    def loss(net):
+        with mixed_precision(DEVICE): value = F.cross_entropy(net(to_float(batch.images)), batch.labels)
+        value.backward()
+        return value.detach()
+    off = furthest(loss(last), loss(first))
+    assert off < 2e-2, off
+    before, after = (seconds(lambda: loss(net), 10, 2) for net in (first, last))
+    return row(f'classifier, {name}, batch {len(batch)}', 's', ('channels first', before), ('channels last', after), f'loss {apart(off)}')
+
+
 def rows():
     cpu, photos, clothes = DEVICE.type == 'cpu', photographs(), load_split('fashion')
     paper = replace(generator_settings(photos, 'paper'), batch_size=8 if cpu else 64, dropout=0.)    # masks depend on the layout
     found = of_network(f"the papers' U-Net, 32×32, batch {paper.batch_size}", photos, paper, 5 if cpu else 30, not cpu)
     small = generator_settings(clothes)
     found += of_network(f'small U-Net, 16×16, batch {small.batch_size}', clothes, small, 15, True)
+
+    found += [of_classifier('SmallNet, 16×16', clothes, classifier_settings(clothes)),
+              of_classifier('ResNet-32, 32×32', photos, ClassifierSettings(network='ResNet32', width=16, batch_size=128))]
 
     with seeded(0): net = unet(photos, paper).to(DEVICE)
     for p in net.parameters(): p.grad = torch.randn_like(p)

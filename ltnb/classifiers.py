@@ -24,24 +24,13 @@ from .data import ImageSet, Split, batch_indices, reading_seed, to_float
 from .metrics import calibration_error, spread
 from .training import artifact, describe, lr_at, train
 
-# %% ../nbs/09_classifiers.ipynb #89b0b536
-class _Pool(nn.Module):
-    "A pooling layer; on a CPU with the channels last, where PyTorch pools several times as fast to the same result."
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x):
-        if x.device.type != 'cpu': return self.layer(x)
-        return self.layer(x.contiguous(memory_format=torch.channels_last)).contiguous()
-
 # %% ../nbs/09_classifiers.ipynb #beced78e
 class SmallNet(nn.Module):
     "Three 3×3 convolutions with batch norm and a linear head, for images up to 28×28; the second sees 8×8 pixels, the third 4×4."
     def __init__(self, channels:int, num_classes:int, width:int=32):
         super().__init__()
         conv = lambda i, o: [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
-        self.body = nn.Sequential(*conv(channels, width), _Pool(nn.AdaptiveMaxPool2d(8)), *conv(width, 2*width), _Pool(nn.MaxPool2d(2)),
+        self.body = nn.Sequential(*conv(channels, width), nn.AdaptiveMaxPool2d(8), *conv(width, 2*width), nn.MaxPool2d(2),
                                   *conv(2*width, 4*width), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.num_features = 4*width
         self.head = nn.Linear(self.num_features, num_classes)
@@ -208,11 +197,12 @@ def known_network(name:str):
     elif name not in NETWORKS: raise InputError(f'unknown network {name!r}: it is one of {", ".join(NETWORKS)}, or timm:NAME')
 
 def build(split:Split, settings:ClassifierSettings) -> nn.Module:
-    "The network that `settings` name, for the images and classes of `split`."
+    "The network that `settings` name, for the images and classes of `split`, with its channels last in memory, which is faster."
     known_network(settings.network)
     if settings.network.startswith('timm:'): net = _from_timm(settings.network[5:], split)
     else: net = NETWORKS[settings.network](split.image_shape[0], split.num_classes, settings.width)
-    return net if hasattr(net, 'features') and hasattr(net, 'head') and hasattr(net, 'num_features') else Adapted(net, split.num_classes)
+    if not all(hasattr(net, k) for k in ('features', 'head', 'num_features')): net = Adapted(net, split.num_classes)
+    return net.to(memory_format=torch.channels_last)
 
 def _optimizer(net, settings, fused):
     "Weight decay on matrices and kernels only, or on all."
