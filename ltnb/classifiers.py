@@ -263,10 +263,10 @@ def train_classifier(split:Split,                       # for the shapes only
     loss = loss or CrossEntropy(augment=settings.augment)
     about = dict(loss=describe(loss), settings=recorded(settings), seed=seed, data=data.sha256, frozen=describe(frozen),
                  chance=describe(chance))
-    checkpoint = path and Path(path).with_suffix('.checkpoint.safetensors')
+    checkpoint, inputs = path and Path(path).with_suffix('.checkpoint.safetensors'), ['data', 'frozen', 'chance']*anew
     def new(): return _network(split, loss, settings, seed, frozen)
     def make(): return _fit(new(), data, loss, settings, seed, chance, frozen, device, checkpoint, about,
-                            desc=f'training {Path(path).stem if path else "a classifier"}', **kwargs)
+                            desc=f'training {Path(path).stem if path else "a classifier"}', inputs=inputs, **kwargs)
     def load(path):
         net = new()
         net.load_state_dict(load_tensors(path)[0])
@@ -274,8 +274,7 @@ def train_classifier(split:Split,                       # for the shapes only
     def save(path, net, about):
         save_tensors(path, net.state_dict(), about=about)
         checkpoint.unlink(missing_ok=True)
-    return artifact(path, about, make, load, save, lambda path: load_tensors(path, tensors=False)[1]['about'],
-                    ['data', 'frozen', 'chance']*anew)
+    return artifact(path, about, make, load, save, lambda path: load_tensors(path, tensors=False)[1]['about'], inputs)
 
 # %% ../nbs/09_classifiers.ipynb #bc69b394
 @torch.no_grad()

@@ -18,7 +18,7 @@ from .aid import AIDLoss
 from .between import FILTERS
 from .classifiers import accuracy_figures, accuracy_of, features, logits
 from .compute import gather, on_main
-from .core import InputError, fingerprint, load_sealed, recorded, rng, save_sealed
+from .core import InputError, load_sealed, recorded, rng, save_sealed
 from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
 from .filling import fill_classes, load_filled, save_filled
@@ -32,7 +32,7 @@ from .sources import load_split
 from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Measuring, Recipe, RunSettings,
                         TrainingSet, capped, recipe_of, run_settings)
 from .tracking import Logbook, log_accuracy, log_samples
-from .training import artifact
+from .training import artifact, describe
 
 # %% ../nbs/46_runs.ipynb #d20c49c4
 def part(needs,              # needs(run, *key) -> the parts that have to be there first
@@ -114,7 +114,8 @@ class Run:
         if recipe.fine_tuned: start, settings = self.generator(recipe.base, seed), replace(settings, steps=settings.steps // 4)
         loss = LOSSES[recipe.method](split, recipe)
         if recipe.aid: loss = AIDLoss(split, self.phi0(), loss, **self.settings.aid_of(recipe))
-        return train_generator(split, loss, settings, seed, path, start, watch=self.log.watch(path))
+        return train_generator(split, loss, settings, seed, path, start,
+                               anew=bool(recipe.aid or recipe.fine_tuned), watch=self.log.watch(path))
 
     def generator_folder(self, recipe:Recipe|str, seed:int=0) -> Path:
         "Where a generator is kept."
@@ -170,6 +171,9 @@ class Run:
     def judges(self) -> list: # parts
         "The classifiers that figures need."
         return [self.reference(REAL)] + [self.reference(ALL_REAL)]*(self.split.full is not None)
+    def judged_by(self) -> dict:
+        "The weights of these classifiers, by hash."
+        return dict(judges=describe([self.phi0(), self.oracle()]))
 
     # ---- figures of a generator
     def space(self): # images -> (N, D)
@@ -198,7 +202,7 @@ class Run:
             figures = class_figures(split, s.images, s.labels, self.space(), self.judge(), self.settings.metrics.k, self.split.groups, self.real())
             log_samples(self.log, self.samples_file(recipe, seed), split, figures, s)
             return figures
-        return self.kept_row(self.samples_file(recipe, seed).stem, dict(recorded(recipe), seed=seed, samples=s.sha256), make)
+        return self.kept_row(self.samples_file(recipe, seed).stem, dict(recorded(recipe), seed=seed, samples=s.sha256, **self.judged_by()), make)
     @part(lambda run, recipe, seed, draw, few=None: [(Run.generator, recipe.trained, seed), *run.asked(draw.policy), *run.judges()])
     def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw, few:int=None) -> dict:
         """A row of an experiment: figures of samples drawn in one way, as many of each class as the largest class has test images,
@@ -215,12 +219,12 @@ class Run:
             steps = generator_about(self.generator_folder(recipe, seed))['settings']['steps']
             return row | dict(train_steps=steps, figures={g: {k: figures[g][k] for k in METRICS}
                                                             for g in ('overall', *base.groups)})
-        return self.kept_row(name, row | dict(generator=fingerprint(self.generator(recipe, seed).unet.state_dict())), make)
+        return self.kept_row(name, row | dict(generator=describe(self.generator(recipe, seed).unet), **self.judged_by()), make)
 
-    def kept_row(self, name:str, of:dict, make) -> dict:
-        "The result of `make()`, kept in rows/NAME.json with `of` and the run's identity; loaded if the file has it already."
-        return artifact(self.out/'rows'/f'{name}.json', dict(of=of, run=self.identity()), make, lambda path: load_sealed(path)['row'],
-                        lambda path, row, about: save_sealed(path, dict(about, row=row)), load_sealed, ['of'])
+    def kept_row(self, name:str, source:dict, make) -> dict:
+        "The result of `make()`, kept in rows/NAME.json with `source`, what it is of, and the run's identity; loaded if the file has it already."
+        return artifact(self.out/'rows'/f'{name}.json', dict(source=source, run=self.identity()), make, lambda path: load_sealed(path)['row'],
+                        lambda path, row, about: save_sealed(path, dict(about, row=row)), load_sealed, ['source'])
 
     # ---- filters and training sets
     def filter_of(self, what:TrainingSet) -> tuple: # a `Filter`, not fitted, and the classifier whose features it sees
@@ -258,10 +262,11 @@ class Run:
         if not on_main(file.exists): self.samples(what.recipe, seed)
         drawn = samples_about(file)
         marks = [e for e in self.marks or () if what.filter != 'none' and is_of(e, drawn)]
-        about = dict(recorded(what), rule=repr(self.filter_of(what)[0]), drawn={k: drawn.get(k) for k in DRAWN},
+        rule, phi = self.filter_of(what)
+        about = dict(recorded(what), rule=repr(rule), phi=describe(phi), drawn={k: drawn.get(k) for k in DRAWN},
                      want=self.target(what), marks=marks, run=self.identity())
         return artifact(self.file('filled', what.name, seed), about, lambda: self._fill(what, seed),
-                        lambda path: load_filled(path, self.split), save_filled, samples_about, ['drawn'])
+                        lambda path: load_filled(path, self.split), save_filled, samples_about, ['drawn', 'phi'])
 
     def _fill(self, what, seed):
         r, number = self.filter_report(what, seed), self._classes_of(what.recipe)
@@ -289,7 +294,7 @@ class Run:
         own, settings = self.settings.of_learner(learner)
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
         path = self.classifier_file(what, learner, generator_seed, seed)
-        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, anew=bool(what.recipe), watch=self.log.watch(path))
+        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, anew=bool(what.recipe or learner.first), watch=self.log.watch(path))
 
     def classifier_file(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> Path:
         "Where a classifier is kept."
@@ -314,7 +319,7 @@ class Run:
             return {k: _replaced(v, math.isnan, None) for k, v in found.items()}
         row = self.kept_row(self.classifier_file(what, of, generator_seed, seed).stem,
                              dict(recorded(what), **recorded(of), taus=TAUS, seeds=[generator_seed, seed],
-                                  classifier=fingerprint(net.state_dict()), data=data.sha256,
+                                  classifier=describe(net), data=data.sha256,
                                   left_out=self.split.left_out.sha256), made)
         row = {k: _replaced(v, lambda x: x is None, math.nan) for k, v in row.items()}
         return row | dict(published=row['published'][taus.index(learner.tau)])

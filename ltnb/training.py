@@ -33,6 +33,13 @@ def describe(x):
     return getattr(x, '__name__', type(x).__name__)
 
 # %% ../nbs/04_training.ipynb #a0c76839
+def _told_apart(path, was, about, inputs): # what is at `path`, and what is asked for, each as JSON gives it back
+    "An error if they differ: one after which the part is made again if they differ in `inputs` only."
+    if not isinstance(was, dict) or not set(about) & set(was): raise Damaged(f'{path} is damaged: delete it, and it is made again')
+    differ = [k for k in about if was.get(k) != about[k]]
+    if differ and {*differ} <= {*inputs}: raise Damaged(f'{path} was made of another {", ".join(differ)}: delete it, and it is made again')
+    if differ: raise InputError(f'{path} was made with another {", ".join(differ)}: use another folder, or delete it')
+
 def artifact(path:str|Path,   # file or folder where the part is kept; nowhere if None
              about:dict,      # what it is, as JSON can hold it
              make,            # make() -> the part
@@ -45,11 +52,7 @@ def artifact(path:str|Path,   # file or folder where the part is kept; nowhere i
     about = json.loads(json.dumps(about))
     if path and on_main(Path(path).exists):
         try:
-            was = about_of(path)
-            if not isinstance(was, dict) or not set(about) & set(was): raise Damaged(f'{path} is damaged: delete it, and it is made again')
-            if differ := [k for k in about if was.get(k) != about[k]]:
-                if {*differ} <= {*inputs}: raise Damaged(f'{path} was made of another {", ".join(differ)}: delete it, and it is made again')
-                raise InputError(f'{path} was made with another {", ".join(differ)}: use another folder, or delete it')
+            _told_apart(path, about_of(path), about, inputs)
             return load(path)
         except Damaged as e: on_main(set_aside, path, e)
     part = make()
@@ -102,18 +105,18 @@ def _finite(x): return not x.is_floating_point() or bool(x.isfinite().all())
 # %% ../nbs/04_training.ipynb #707ac5e3
 class _Checkpoints:
     "The checkpoints of a training run, written in the background one at a time; each replaces the one before."
-    def __init__(self, path, parts, about):
-        self.path, self.parts, self.about = path, parts, json.loads(json.dumps(about))
+    def __init__(self, path, parts, about, inputs=()):
+        self.path, self.parts, self.about, self.inputs = path, parts, json.loads(json.dumps(about)), inputs
         self.last, self.writing, self.writer = 'none yet', None, ThreadPoolExecutor(1)
 
     def restore(self, losses): # fills in the losses there are; returns steps done and seconds taken
         if not (self.path and on_main(Path(self.path).exists)): return 0, 0.
-        try: tensors, was = load_tensors(self.path)
+        try:
+            tensors, was = load_tensors(self.path)
+            if self.about: _told_apart(self.path, was['about'], self.about, self.inputs)
         except Damaged as e:
             on_main(set_aside, self.path, e)
             return 0, 0.
-        if was['about'] != self.about:
-            raise InputError(f'{self.path} is of a training with other settings: delete it, or use another folder')
         try:
             for name, part in self.parts.items(): _restore(part, tensors, f'{name}:')
         except (KeyError, RuntimeError, ValueError):
@@ -149,13 +152,14 @@ def train(step,                     # step(i) takes optimisation step number i a
           parts:dict,               # name -> what has a state_dict: networks, optimisers
           checkpoint:str|Path=None, # file to save to and to resume from; no checkpoints if None
           about:dict=None,          # what this training is: a checkpoint of another training is refused
+          inputs=(),                # entries of `about` for what it is made from; a checkpoint that differs in these only is moved aside
           save_every:float=20.,     # seconds between checkpoints; longer if saving takes more than a twentieth of that
           desc:str='training',      # for the progress bar
           watch=None                # a `Watch`, or watch(i, losses)
          ) -> tuple[torch.Tensor, float]: # the loss of every step done and the seconds taken, interruptions not counted
     "Run `step` for 0 … `steps`-1, saving now and then and resuming from `checkpoint`; a resumed run ends with the same weights."
     keep_memory()
-    losses, saves = torch.zeros(steps), _Checkpoints(checkpoint, parts, about)
+    losses, saves = torch.zeros(steps), _Checkpoints(checkpoint, parts, about, inputs)
     done, seconds = saves.restore(losses)
     writes = checkpoint and is_main()
     every_steps = getattr(watch, 'every_steps', 1)

@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 import pytest
 import torch
 
-from ltnb.core import InputError
+from ltnb.core import InputError, load_tensors, rng, save_tensors
 from ltnb.diffusion import samples_about
 from ltnb.experiments import EXPERIMENTS, training_set_figures
 from ltnb.between import FILTERS
@@ -127,10 +127,33 @@ def test_a_filled_training_set_that_is_kept_computes_no_filter_report(run, monke
 
 def test_another_judge_target_or_size_is_refused(run, tmp_path):
     out = shutil.copytree(run.out, tmp_path / 'out')    # where another judge is trained before that is seen
-    with pytest.raises(InputError, match='was made with another run'):
+    with pytest.raises(InputError, match='was made with another phi, run'):
         Run(run.split, out, 'tiny', seed=1).filled(FILTERED)
     with pytest.raises(InputError, match='was made with another settings'):
         Run(run.split, out, 'small').generator('ddpm')
+
+
+def test_what_was_made_with_a_judge_that_is_trained_anew_is_made_again(run, tmp_path, caplog):
+    out, recipe = shutil.copytree(run.out, tmp_path / 'out'), replace(KEPT, aid=.1)
+    def all_of(): # as another process would, which has nothing in memory
+        run = Run(load_split(run_data), out, 'tiny')
+        return [repr(x) for x in (run.generator(recipe).training['loss'], run.figures(KEPT), run.filled(FILTERED).accepted)]  # of NaN, too
+    run_data, path = run.split.source['data'], run.classifier_file(*run.reference(REAL)[1:])
+    file = out / path.relative_to(run.out)
+    all_of()    # makes what the study lacks
+    caplog.clear()
+    before = all_of()
+    assert not caplog.records
+    tensors, about = load_tensors(file)
+    save_tensors(file, {k: v + .03 * torch.randn(v.shape, generator=rng(0)) if v.is_floating_point() and v.ndim > 1 else v
+                        for k, v in tensors.items()}, about=about['about'])
+    all_of()
+    said = [r.message for r in caplog.records]
+    for what, inputs in {'cbdm+aid': 'loss', 'cbdm.json': 'source', 'cbdm+neighbours.safetensors': 'phi'}.items():
+        assert any(f'{what} was made of another {inputs}: moved to ' in m for m in said), (what, said)
+    assert len(said) == 3
+    after = all_of()
+    assert after[0] != before[0] and after[1] != before[1] and len(caplog.records) == 3
 
 
 def test_a_filter_that_was_changed_is_noticed(run, monkeypatch):
@@ -143,7 +166,7 @@ def test_a_row_of_another_size_is_refused(run, tmp_path):
     mine = Run(run.split, tmp_path, 'tiny')
     mine.kept_row('row', dict(seed=0), lambda: dict(recall=.5))
     assert mine.kept_row('row', dict(seed=0), lambda: 1 / 0) == dict(recall=.5)
-    with pytest.raises(InputError, match='was made with another run'):
+    with pytest.raises(InputError, match='was made with another phi, run'):
         Run(run.split, tmp_path, 'small').kept_row('row', dict(seed=0), lambda: 1 / 0)
 
 

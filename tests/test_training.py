@@ -94,7 +94,10 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_losses(tmp_path):
     with pytest.raises(TrainingStopped): counting(**how)
     assert counting(**how) == counting() == ([0, 1, 3, 6, 10, 15], 15)
     assert seen == [({'net'}, 6, 0), ({'net'}, 6, 4)]
-    with pytest.raises(InputError, match='of a training with other settings'): counting(**how | dict(about=dict(a=2)))
+    with pytest.raises(InputError, match='x.checkpoint.safetensors was made with another a: '): counting(**how | dict(about=dict(a=2)))
+    with pytest.raises(TrainingStopped): counting(**how | dict(about=dict(a=2), inputs=['a']))      # from its beginning
+    assert seen[-1] == ({'net'}, 6, 0)
+    assert (tmp_path / 'x.checkpoint.safetensors.damaged').exists()
 
 
 def test_the_first_steps_are_timed_and_no_more_are_taken():
