@@ -34,6 +34,7 @@ class SmallNet(nn.Module):
                                   *conv(2*width, 4*width), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.num_features = 4*width
         self.head = nn.Linear(self.num_features, num_classes)
+        self.to(memory_format=torch.channels_last)
 
     def features(self, x): return self.body(x) # (N, C, H, W) in [-1, 1] -> (N, num_features)
     def forward(self, x): return self.head(self.features(x))
@@ -66,6 +67,7 @@ class ResNet32(nn.Module):
         self.head = nn.Linear(self.num_features, num_classes)
         for m in self.modules():
             if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight)
+        self.to(memory_format=torch.channels_last)
 
     def features(self, x): return self.blocks(self.stem(x)).mean((2, 3)) # (N, C, H, W) -> (N, num_features)
     def forward(self, x): return self.head(self.features(x))
@@ -81,6 +83,7 @@ class _Torchvision(nn.Module):
         if not max_pool: net.maxpool = nn.Identity()
         self.head, self.num_features, net.fc = net.fc, net.fc.in_features, nn.Identity()
         self.body = net
+        self.to(memory_format=torch.channels_last)
 
     def features(self, x): return self.body(x) # (N, C, H, W) -> (N, 2048)
     def forward(self, x): return self.head(self.features(x))
@@ -197,12 +200,11 @@ def known_network(name:str):
     elif name not in NETWORKS: raise InputError(f'unknown network {name!r}: it is one of {", ".join(NETWORKS)}, or timm:NAME')
 
 def build(split:Split, settings:ClassifierSettings) -> nn.Module:
-    "The network that `settings` name, for the images and classes of `split`, with its channels last in memory, which is faster."
+    "The network that `settings` name, for the images and classes of `split`."
     known_network(settings.network)
     if settings.network.startswith('timm:'): net = _from_timm(settings.network[5:], split)
     else: net = NETWORKS[settings.network](split.image_shape[0], split.num_classes, settings.width)
-    if not all(hasattr(net, k) for k in ('features', 'head', 'num_features')): net = Adapted(net, split.num_classes)
-    return net.to(memory_format=torch.channels_last)
+    return net if hasattr(net, 'features') and hasattr(net, 'head') and hasattr(net, 'num_features') else Adapted(net, split.num_classes)
 
 def _optimizer(net, settings, fused):
     "Weight decay on matrices and kernels only, or on all."

@@ -363,17 +363,17 @@ def draw_samples(pipe:ClassConditionalPipeline,
                  steps:int=20,
                  policy=None,          # as in `sample`, and so is `asked`
                  asked:dict=None,
-                 anew:bool=False       # if `path` has samples of a generator with other weights, move them aside and draw again
+                 anew:bool=False       # if `path` has samples of a generator, or `phi`, with other weights, move them aside and draw again
                 ) -> ImageSet:         # all marked synthetic, class by class
     "The same number of samples of each class; loaded if `path` has them already, an `InputError` if it has others."
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
     about = dict(seed=seed, per_class=per_class, sampler=scheduler_said(pipe.scheduler), steps=steps, guidance=guidance,
-                 policy=describe(policy), generator_sha256=fingerprint(pipe.unet.state_dict()))
+                 policy=describe(policy), generator_sha256=fingerprint(pipe.unet.state_dict()), phi=describe((asked or {}).get('phi')))
     def draw():
         start = time.perf_counter()
         return sample(pipe, labels, seed, guidance, steps, policy=policy, asked=asked), time.perf_counter() - start
     def save(path, drawn, about):
         save_tensors(path, dict(images=drawn[0], labels=labels), **about, count=len(labels), seconds=drawn[1])
     load = lambda path: (load_tensors(path)[0]['images'], None)
-    images, _ = artifact(path, about, draw, load, save, samples_about, ['generator_sha256']*anew)
+    images, _ = artifact(path, about, draw, load, save, samples_about, ['generator_sha256', 'phi']*anew)
     return ImageSet.generated(images, labels)

@@ -134,7 +134,7 @@ def training_set_figures(run:Run, what:TrainingSet, seed:int) -> dict:
         return dict(report.summary(mine), accepted=sum(filled.accepted[c] for c in few) / drawn if drawn else None,
                     missing=sum(filled.missing.values()), rounds=filled.rounds,
                     **{k: kept[k] for k in ('class_consistency', 'recall', 'diversity', 'memorised')})
-    return run.kept_row(f'{what.name}@{seed}', dict(recorded(what), seed=seed, data=run.training_set(what, seed).sha256, **run.judged_by()), figures)
+    return run.kept_row(f'{what.name}@{seed}', dict(recorded(what), seed=seed, data=run.training_set(what, seed).sha256, **run.judged_by), figures)
 
 # %% ../nbs/70_experiments.ipynb #7991438f
 CLASSIFIER_SEEDS = (0, 1, 2)

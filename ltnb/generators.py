@@ -166,7 +166,7 @@ def train_generator(split:Split,
                     start:ClassConditionalPipeline=None, # fine-tune this generator instead of starting from scratch
                     device=None,
                     speed:Speed=None,                 # how the network is run; `usual_speed` if None
-                    anew:bool=False,                  # if `path` has one with another start or loss, move it aside and train again
+                    inputs=(),                        # 'loss', 'start': if only these differ from the generator at `path`, it is moved aside and trained again
                     **kwargs                          # for `ltnb.training.train`: `save_every`, `watch`
                    ) -> ClassConditionalPipeline:
     "A generator trained on `split` with `loss`, by all processes of the team; loaded if `path` has it already."
@@ -174,7 +174,7 @@ def train_generator(split:Split,
     name = Path(path).name if path else describe_loss(loss)['name']
     about = dict(loss=describe_loss(loss), settings=recorded(settings), seed=seed, split_sha256=split.sha256,
                  start=start and fingerprint(start.unet.state_dict()))
-    checkpoint, inputs = path and Path(path).with_name(f'{name}.checkpoint.safetensors'), ['loss', 'start']*anew
+    checkpoint = path and Path(path).with_name(f'{name}.checkpoint.safetensors')
     def make(): return _fit(split, loss, settings, seed, checkpoint, about, start, device, speed,
                             desc=f'training {name}', inputs=inputs, **kwargs)
     def save(path, pipe, about):

@@ -62,13 +62,13 @@ def accuracy_table(results:dict) -> Table:
 def claim(results:dict, row:str, base:str,
           metric:str=None, # of generators; accuracy of classifiers if None
           group:str=None   # of classes; the rarest there is if None
-         ) -> dict:        # as `paired_difference` has it; None where a row lacks
+         ) -> dict:        # as `paired_difference` has it; None where a row or the metric lacks
     "How far `row` is above `base`: in points of accuracy, or of a generator's metric; paired by draw, or by seed if there is one draw."
     from ltnb.metrics import paired_difference
     draws, part, group = len(results.get('draws', [0])), results['generators' if metric else 'classifiers'], group or rarest_group(results)
     if not {row, base} <= set(part) or metric and 'values' not in part[row]: return None
-    values = lambda n: part[n]['values'][group][metric] if metric else part[n][group]['values']
-    return paired_difference(values(row), values(base), draws)
+    a, b = (part[n]['values'][group][metric] if metric else part[n][group]['values'] for n in (row, base))
+    return None if a is None or b is None else paired_difference(a, b, draws)
 
 def gap_recovered(results:dict, name:str): # a share; None without `ce`, an oracle or a gap
     "Share of the gap between plain cross-entropy and the oracle on the rarest group of classes that classifier `name` recovers."

@@ -46,4 +46,4 @@ def floor_figures(run:Run) -> dict: # as `class_figures`
     other = run.split.test if real else run.split.balanced
     other = other[first_of(other.labels, n)]
     def make(): return class_figures(run.split, other.images, other.labels, run.space(), run.judge(), run.settings.metrics.k, reference=real)
-    return run.kept_row('real images', dict(images=other.sha256, **run.judged_by()), make)
+    return run.kept_row('real images', dict(images=other.sha256, **run.judged_by), make)

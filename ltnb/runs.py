@@ -8,7 +8,7 @@ __all__ = ['part', 'Run', 'draws_of', 'filled_part', 'by_name', 'name_of', 'note
 # %% ../nbs/46_runs.ipynb #40206017
 import math, os
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -114,8 +114,8 @@ class Run:
         if recipe.fine_tuned: start, settings = self.generator(recipe.base, seed), replace(settings, steps=settings.steps // 4)
         loss = LOSSES[recipe.method](split, recipe)
         if recipe.aid: loss = AIDLoss(split, self.phi0(), loss, **self.settings.aid_of(recipe))
-        return train_generator(split, loss, settings, seed, path, start,
-                               anew=bool(recipe.aid or recipe.fine_tuned), watch=self.log.watch(path))
+        return train_generator(split, loss, settings, seed, path, start, watch=self.log.watch(path),
+                               inputs=['loss']*bool(recipe.aid) + ['start']*recipe.fine_tuned)
 
     def generator_folder(self, recipe:Recipe|str, seed:int=0) -> Path:
         "Where a generator is kept."
@@ -171,8 +171,9 @@ class Run:
     def judges(self) -> list: # parts
         "The classifiers that figures need."
         return [self.reference(REAL)] + [self.reference(ALL_REAL)]*(self.split.full is not None)
+    @cached_property
     def judged_by(self) -> dict:
-        "The weights of these classifiers, by hash."
+        "Hashes of the weights of phi_0 and of the oracle; None in place of an oracle that there is not."
         return dict(judges=describe([self.phi0(), self.oracle()]))
 
     # ---- figures of a generator
@@ -202,7 +203,7 @@ class Run:
             figures = class_figures(split, s.images, s.labels, self.space(), self.judge(), self.settings.metrics.k, self.split.groups, self.real())
             log_samples(self.log, self.samples_file(recipe, seed), split, figures, s)
             return figures
-        return self.kept_row(self.samples_file(recipe, seed).stem, dict(recorded(recipe), seed=seed, samples=s.sha256, **self.judged_by()), make)
+        return self.kept_row(self.samples_file(recipe, seed).stem, dict(recorded(recipe), seed=seed, samples=s.sha256, **self.judged_by), make)
     @part(lambda run, recipe, seed, draw, few=None: [(Run.generator, recipe.trained, seed), *run.asked(draw.policy), *run.judges()])
     def drawn_figures(self, recipe:Recipe, seed:int, draw:Draw, few:int=None) -> dict:
         """A row of an experiment: figures of samples drawn in one way, as many of each class as the largest class has test images,
@@ -219,7 +220,7 @@ class Run:
             steps = generator_about(self.generator_folder(recipe, seed))['settings']['steps']
             return row | dict(train_steps=steps, figures={g: {k: figures[g][k] for k in METRICS}
                                                             for g in ('overall', *base.groups)})
-        return self.kept_row(name, row | dict(generator=describe(self.generator(recipe, seed).unet), **self.judged_by()), make)
+        return self.kept_row(name, row | dict(generator=describe(self.generator(recipe, seed).unet), **self.judged_by), make)
 
     def kept_row(self, name:str, source:dict, make) -> dict:
         "The result of `make()`, kept in rows/NAME.json with `source`, what it is of, and the run's identity; loaded if the file has it already."
@@ -263,6 +264,7 @@ class Run:
         drawn = samples_about(file)
         marks = [e for e in self.marks or () if what.filter != 'none' and is_of(e, drawn)]
         rule, phi = self.filter_of(what)
+        if what.filter == 'none' and not self.asked(what.recipe.policy): phi = None     # it has no part in this
         about = dict(recorded(what), rule=repr(rule), phi=describe(phi), drawn={k: drawn.get(k) for k in DRAWN},
                      want=self.target(what), marks=marks, run=self.identity())
         return artifact(self.file('filled', what.name, seed), about, lambda: self._fill(what, seed),

@@ -33,8 +33,8 @@ def describe(x):
     return getattr(x, '__name__', type(x).__name__)
 
 # %% ../nbs/04_training.ipynb #a0c76839
-def _told_apart(path, was, about, inputs): # what is at `path`, and what is asked for, each as JSON gives it back
-    "An error if they differ: one after which the part is made again if they differ in `inputs` only."
+def _check_same(path, was, about, inputs): # what is at `path`, and what is asked for, each as JSON gives it back
+    "`Damaged`, after which the part is made again, if they have nothing in common or differ in `inputs` only; `InputError` if they differ otherwise."
     if not isinstance(was, dict) or not set(about) & set(was): raise Damaged(f'{path} is damaged: delete it, and it is made again')
     differ = [k for k in about if was.get(k) != about[k]]
     if differ and {*differ} <= {*inputs}: raise Damaged(f'{path} was made of another {", ".join(differ)}: delete it, and it is made again')
@@ -52,7 +52,7 @@ def artifact(path:str|Path,   # file or folder where the part is kept; nowhere i
     about = json.loads(json.dumps(about))
     if path and on_main(Path(path).exists):
         try:
-            _told_apart(path, about_of(path), about, inputs)
+            _check_same(path, about_of(path), about, inputs)
             return load(path)
         except Damaged as e: on_main(set_aside, path, e)
     part = make()
@@ -113,7 +113,8 @@ class _Checkpoints:
         if not (self.path and on_main(Path(self.path).exists)): return 0, 0.
         try:
             tensors, was = load_tensors(self.path)
-            if self.about: _told_apart(self.path, was['about'], self.about, self.inputs)
+            if self.about and was['about']: _check_same(self.path, was['about'], self.about, self.inputs)
+            elif self.about != was['about']: raise InputError(f'{self.path} is of another training: use another folder, or delete it')
         except Damaged as e:
             on_main(set_aside, self.path, e)
             return 0, 0.
@@ -152,10 +153,10 @@ def train(step,                     # step(i) takes optimisation step number i a
           parts:dict,               # name -> what has a state_dict: networks, optimisers
           checkpoint:str|Path=None, # file to save to and to resume from; no checkpoints if None
           about:dict=None,          # what this training is: a checkpoint of another training is refused
-          inputs=(),                # entries of `about` for what it is made from; a checkpoint that differs in these only is moved aside
           save_every:float=20.,     # seconds between checkpoints; longer if saving takes more than a twentieth of that
           desc:str='training',      # for the progress bar
-          watch=None                # a `Watch`, or watch(i, losses)
+          watch=None,               # a `Watch`, or watch(i, losses)
+          inputs=()                 # entries of `about` for what it is made from: a checkpoint that differs in these only is moved aside
          ) -> tuple[torch.Tensor, float]: # the loss of every step done and the seconds taken, interruptions not counted
     "Run `step` for 0 … `steps`-1, saving now and then and resuming from `checkpoint`; a resumed run ends with the same weights."
     keep_memory()

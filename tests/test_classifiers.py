@@ -44,6 +44,17 @@ def test_channels_are_last_through_the_whole_network_and_change_its_figures_by_r
     for a, b in zip(quick.parameters(), plain.parameters()): torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
 
 
+def test_the_layout_of_other_networks_is_left_to_them(monkeypatch):
+    class Mine(torch.nn.Module):
+        def __init__(self, channels, num_classes, width):
+            super().__init__()
+            self.conv, self.last = torch.nn.Conv2d(channels, width, 3, padding=1), torch.nn.Linear(64*width, num_classes)
+        def forward(self, x): return self.last(self.conv(x).view(len(x), -1))       # an error if the channels are last
+    monkeypatch.setitem(NETWORKS, 'mine', Mine)
+    net = build(load_split('digits'), ClassifierSettings(network='mine', width=3))
+    assert net(torch.rand(2, 1, 8, 8)).shape == (2, 10) and net.features(torch.rand(2, 1, 8, 8)).shape == (2, 192)
+
+
 def test_accuracy_by_group_is_the_mean_over_its_classes():
     split = load_split('digits')
     per_class = torch.stack([torch.arange(10.), torch.arange(10.) + 1])

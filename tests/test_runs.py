@@ -134,7 +134,7 @@ def test_another_judge_target_or_size_is_refused(run, tmp_path):
 
 
 def test_what_was_made_with_a_judge_that_is_trained_anew_is_made_again(run, tmp_path, caplog):
-    out, recipe = shutil.copytree(run.out, tmp_path / 'out'), replace(KEPT, aid=.1)
+    out, recipe = shutil.copytree(run.out, tmp_path / 'out'), GENERATORS['cbdm+aid']
     def all_of(): # as another process would, which has nothing in memory
         run = Run(load_split(run_data), out, 'tiny')
         return [repr(x) for x in (run.generator(recipe).training['loss'], run.figures(KEPT), run.filled(FILTERED).accepted)]  # of NaN, too
@@ -166,7 +166,7 @@ def test_a_row_of_another_size_is_refused(run, tmp_path):
     mine = Run(run.split, tmp_path, 'tiny')
     mine.kept_row('row', dict(seed=0), lambda: dict(recall=.5))
     assert mine.kept_row('row', dict(seed=0), lambda: 1 / 0) == dict(recall=.5)
-    with pytest.raises(InputError, match='was made with another phi, run'):
+    with pytest.raises(InputError, match='was made with another run'):
         Run(run.split, tmp_path, 'small').kept_row('row', dict(seed=0), lambda: 1 / 0)
 
 
