@@ -22,7 +22,7 @@ from .core import InputError, later, load_tensors, one_line, optional, recorded,
 from .data import ImageSet, Split, batch_indices, reading_seed, to_float
 
 from .metrics import calibration_error, spread
-from .training import artifact, describe, lr_at, train
+from .training import artifact, checkpoint_of, describe, lr_at, train
 
 # %% ../nbs/09_classifiers.ipynb #beced78e
 class SmallNet(nn.Module):
@@ -265,7 +265,7 @@ def train_classifier(split:Split,                       # for the shapes only
     loss = loss or CrossEntropy(augment=settings.augment)
     about = dict(loss=describe(loss), settings=recorded(settings), seed=seed, data=data.sha256, frozen=describe(frozen),
                  chance=describe(chance))
-    checkpoint, inputs = path and Path(path).with_suffix('.checkpoint.safetensors'), ['data', 'frozen', 'chance']*anew
+    checkpoint, inputs = checkpoint_of(path), ['data', 'frozen', 'chance']*anew
     def new(): return _network(split, loss, settings, seed, frozen)
     def make(): return _fit(new(), data, loss, settings, seed, chance, frozen, device, checkpoint, about,
                             desc=f'training {Path(path).stem if path else "a classifier"}', inputs=inputs, **kwargs)

@@ -20,7 +20,7 @@ from .generators import train_generator
 from .making import plan
 from .runs import Run
 from .specs import LOSSES, Learner, Recipe
-from .training import first_steps
+from .training import checkpoint_of, first_steps, steps_done
 
 # %% ../nbs/71_forecast.ipynb #30892169
 def _memory(device): # in bytes, the most that was held so far; None where that is not known
@@ -110,18 +110,19 @@ def _left(run, wanted, a_step, learn, a_pass): # seconds and bytes of what is no
     aid = 4/3 * learn['ce'][0] / s.classifier.batch_size
     images = s.sampling.per_class * run.split.num_classes
     seconds = dict(generators=0., samples=0., classifiers=0.)
-    trained = [r for r, seed in of(Run.generator) if not run.generator_folder(r, seed).exists()]
-    for r in trained:
+    trained = [(r, folder) for r, seed in of(Run.generator) if not (folder := run.generator_folder(r, seed)).exists()]
+    for r, folder in trained:
         own = s.of_recipe(r)
-        seconds['generators'] += own.steps * (a_step[_plain(r)][0] + aid * own.batch_size * bool(r.aid))
+        seconds['generators'] += max(own.steps - steps_done(checkpoint_of(folder)), 0) * (a_step[_plain(r)][0] + aid * own.batch_size * bool(r.aid))
     drawn = [r for r, seed in of(Run.samples) if not run.samples_file(r, seed).exists()]
     for draw in map(run.draw, drawn):
         seconds['samples'] += images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1) * a_pass[0]
     weights = count_parameters(unet(run.split, s.generator)) * (4*len(trained) + 7*bool(trained))    # with three earlier averages; the checkpoint of one in training
     for what, learner, g, seed in of(Run.trained):
-        if learner.tau or run.classifier_file(what, learner, g, seed).exists(): continue    # an adjusted one is not kept
+        if learner.tau or (file := run.classifier_file(what, learner, g, seed)).exists(): continue    # an adjusted one is not kept
         weights += learn[kind(learner)][1]
-        seconds['classifiers'] += s.of_learner(learner)[1].of(_images(run, what)).steps * learn[kind(learner)][0]
+        steps = s.of_learner(learner)[1].of(_images(run, what)).steps - steps_done(checkpoint_of(file))
+        seconds['classifiers'] += max(steps, 0) * learn[kind(learner)][0]
     filled = [what for what, seed in of(Run.filled) if not run.file('filled', what.name, seed).exists()]
     pixels = run.split.train.images[0].nbytes * (images * len(drawn) + sum(sum(run.target(what)) for what in filled))
     return seconds, 4*weights + pixels

@@ -27,7 +27,7 @@ from .core import Damaged, InputError, atomic, fingerprint, load_sealed, one_lin
 from .data import Split
 from .diffusion import (ClassConditionalPipeline, GeneratorSettings, count_parameters, ddpm_loss, generator_settings,
                             noise_schedule, noisy_batch, predict_noise, unet, with_sampler)
-from .training import artifact, describe, lr_at, train
+from .training import artifact, checkpoint_of, describe, lr_at, train
 
 # %% ../nbs/36_generators.ipynb #aae55f0b
 class AugmentCondition(torch.nn.Module):
@@ -174,7 +174,7 @@ def train_generator(split:Split,
     name = Path(path).name if path else describe_loss(loss)['name']
     about = dict(loss=describe_loss(loss), settings=recorded(settings), seed=seed, split_sha256=split.sha256,
                  start=start and fingerprint(start.unet.state_dict()))
-    checkpoint = path and Path(path).with_name(f'{name}.checkpoint.safetensors')
+    checkpoint = checkpoint_of(path)
     def make(): return _fit(split, loss, settings, seed, checkpoint, about, start, device, speed,
                             desc=f'training {name}', inputs=inputs, **kwargs)
     def save(path, pipe, about):

@@ -5,11 +5,14 @@ import time
 import pytest
 import torch
 
+from ltnb.core import save_tensors
 from ltnb.data import ImageSet, Split
-from ltnb.forecast import LONG, _bounded, _ladder, forecast, forecast_text
+from ltnb.forecast import LONG, _bounded, _ladder, _left, forecast, forecast_text
 from ltnb.runs import Run
 from ltnb.sources import load_split
+from ltnb.specs import GENERATORS, REAL, Learner
 from ltnb.study import study_parts
+from ltnb.training import checkpoint_of
 
 
 def test_a_forecast_counts_what_is_left_to_do(study, bars, tmp_path):
@@ -24,6 +27,20 @@ def test_a_forecast_counts_what_is_left_to_do(study, bars, tmp_path):
     assert both['disk'] == ahead['disk'] and all(v > 0 for v in both['seconds'].values())
     assert torch.get_num_threads() == threads and os.environ['LTNB_PROGRESS'] == '0'
     assert sum(p.stat().st_size for p in out.rglob('*') if p.is_file()) == pytest.approx(ahead['disk'], rel=.6)
+
+
+def test_steps_that_a_checkpoint_has_behind_it_are_not_ahead(tmp_path):
+    run, generator, classifier = Run(load_split('digits'), tmp_path, 'small'), (GENERATORS['ddpm'], 0), (REAL, Learner(), None, 0)
+    def ahead(): # with a second for each step
+        wanted = [(Run.generator, *generator), (Run.trained, *classifier)]
+        return _left(run, wanted, {GENERATORS['ddpm']: (1., False)}, dict(ce=(1., 10, False)), (1., False))[0]
+    all_ = ahead()
+    assert all_['generators'] == run.settings.generator.steps and all_['classifiers'] == run.settings.classifier.steps
+    for path, done in (run.generator_folder(*generator), 300), (run.classifier_file(*classifier), 50):
+        save_tensors(checkpoint_of(path), dict(x=torch.ones(2)), done=done)
+    assert ahead() == dict(all_, generators=all_['generators'] - 300, classifiers=all_['classifiers'] - 50)
+    for path in tmp_path.rglob('*.checkpoint.safetensors'): path.write_bytes(b'cut')
+    assert ahead() == all_
 
 
 @pytest.mark.parametrize('threads', [1, 2])
