@@ -102,6 +102,7 @@ def _images(run, what): # of a training set
 # %% ../nbs/71_forecast.ipynb #af3dc7d8
 def _plain(recipe): return Recipe(recipe.method, aid=recipe.aid)    # its other knobs cost nothing
 
+# %% ../nbs/71_forecast.ipynb #a340b275
 def _left(run, wanted, a_step, learn, a_pass): # seconds and bytes of what is not there yet
     graph, s = plan(run, wanted), run.settings
     of = lambda f: [key for g, *key in graph if g is f]

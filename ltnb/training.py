@@ -40,6 +40,7 @@ def _check_same(path, was, about, inputs): # what is at `path`, and what is aske
     if differ and {*differ} <= {*inputs}: raise Damaged(f'{path} was made of another {", ".join(differ)}: delete it, and it is made again')
     if differ: raise InputError(f'{path} was made with another {", ".join(differ)}: use another folder, or delete it')
 
+# %% ../nbs/04_training.ipynb #bb39206b
 def artifact(path:str|Path,   # file or folder where the part is kept; nowhere if None
              about:dict,      # what it is, as JSON can hold it
              make,            # make() -> the part
@@ -112,6 +113,7 @@ def steps_done(checkpoint:Path) -> int:
     try: return load_tensors(checkpoint, tensors=False)[1]['done']
     except InputError: return 0
 
+# %% ../nbs/04_training.ipynb #c1b388a6
 class _Checkpoints:
     "The checkpoints of a training run, written in the background one at a time; each replaces the one before."
     def __init__(self, path, parts, about, inputs=()):
