@@ -257,7 +257,7 @@ def train_classifier(split:Split,                       # for the shapes only
                      device=None,
                      frozen:nn.Module=None,             # a trained classifier whose features are kept; only a new head learns
                      chance:torch.Tensor=None,          # (N,) sampling weights of the images; read in epochs if None
-                     anew:bool=False,                   # if `path` has a classifier of other data, move it aside and train again
+                     inputs=(),                         # 'data', 'frozen', 'chance': if only these differ from the classifier at `path`, it is moved aside and trained again
                      **kwargs                           # for `ltnb.training.train`: `save_every`, `watch`
                     ) -> nn.Module:                     # in evaluation mode
     "A classifier trained on `data`, with the weights of the last step; loaded if `path` has it, an `InputError` if it has another."
@@ -265,7 +265,7 @@ def train_classifier(split:Split,                       # for the shapes only
     loss = loss or CrossEntropy(augment=settings.augment)
     about = dict(loss=describe(loss), settings=recorded(settings), seed=seed, data=data.sha256, frozen=describe(frozen),
                  chance=describe(chance))
-    checkpoint, inputs = checkpoint_of(path), ['data', 'frozen', 'chance']*anew
+    checkpoint = checkpoint_of(path)
     def new(): return _network(split, loss, settings, seed, frozen)
     def make(): return _fit(new(), data, loss, settings, seed, chance, frozen, device, checkpoint, about,
                             desc=f'training {Path(path).stem if path else "a classifier"}', inputs=inputs, **kwargs)

@@ -363,7 +363,7 @@ def draw_samples(pipe:ClassConditionalPipeline,
                  steps:int=20,
                  policy=None,          # as in `sample`, and so is `asked`
                  asked:dict=None,
-                 anew:bool=False       # if `path` has samples of a generator, or `phi`, with other weights, move them aside and draw again
+                 inputs=()             # 'generator_sha256', 'phi': if only these differ from the samples at `path`, they are moved aside and drawn again
                 ) -> ImageSet:         # all marked synthetic, class by class
     "The same number of samples of each class; loaded if `path` has them already, an `InputError` if it has others."
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
@@ -375,5 +375,5 @@ def draw_samples(pipe:ClassConditionalPipeline,
     def save(path, drawn, about):
         save_tensors(path, dict(images=drawn[0], labels=labels), **about, count=len(labels), seconds=drawn[1])
     load = lambda path: (load_tensors(path)[0]['images'], None)
-    images, _ = artifact(path, about, draw, load, save, samples_about, ['generator_sha256', 'phi']*anew)
+    images, _ = artifact(path, about, draw, load, save, samples_about, inputs)
     return ImageSet.generated(images, labels)

@@ -148,7 +148,8 @@ class Run:
         recipe = recipe_of(recipe)
         draw = self.draw(recipe)
         return draw_samples(with_sampler(self.generator(recipe, seed), draw.sampler), self.split_of(recipe),
-                            self.settings.sampling.per_class, self.samples_file(recipe, seed), seed, anew=True, **self._drawn_by(draw))
+                            self.settings.sampling.per_class, self.samples_file(recipe, seed), seed,
+                            inputs=['generator_sha256', 'phi'], **self._drawn_by(draw))
 
     def samples_file(self, recipe:Recipe|str, seed:int=0) -> Path:
         "Where the samples of a recipe are kept."
@@ -296,7 +297,8 @@ class Run:
         own, settings = self.settings.of_learner(learner)
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
         path = self.classifier_file(what, learner, generator_seed, seed)
-        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, anew=bool(what.recipe or learner.first), watch=self.log.watch(path))
+        return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, watch=self.log.watch(path),
+                         inputs=['data', 'frozen', 'chance'] if what.recipe or learner.first else ())
 
     def classifier_file(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> Path:
         "Where a classifier is kept."
