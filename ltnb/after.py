@@ -211,7 +211,10 @@ class CMLoss:
     base: object = ddpm_loss    # the loss that the term is added to; must have no `beside` of its own
 
     def __post_init__(self):
-        if hasattr(self.base, 'beside'): raise InputError('capacity manipulation cannot be added to a loss with a part of its own')
+        base = self.base
+        while base:
+            if hasattr(base, 'beside'): raise InputError('capacity manipulation cannot be added to a loss with a part of its own')
+            base = getattr(base, 'base', None)
 
     def beside(self, net) -> Experts:
         "What `train_generator` trains beside the network."
@@ -231,10 +234,13 @@ class CMLoss:
         return self.con * n / n.mean() - self.div / n / (1 / n).mean()
 
     def __call__(self, net, batch:NoisyBatch, generator:torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        dropout = _dropout_state(batch.xt.device)
-        value, eps = self.base(net, batch, generator)
-        with self._general(), torch.no_grad(), dropout:     # the same dropout in both passes, or it would make the difference
-            general = net(batch.xt, batch.t, class_labels=batch.label).sample.float()
+        dropout, passes = _dropout_state(batch.xt.device), []
+        def watched(*args, **kwargs):
+            passes.append((args, kwargs))
+            return net(*args, **kwargs)
+        value, eps = self.base(watched, batch, generator)
+        args, kwargs = passes[0]    # the same images and dropout again, CBDM's doubled batch included: they would make the difference otherwise
+        with self._general(), torch.no_grad(), dropout: general = net(*args, **kwargs).sample[:len(eps)].float()
         differ, weight = (eps - general).square().mean((1, 2, 3)), self.weights.to(eps.device)[batch.y]
         differ = torch.where(weight < 0, differ.clamp(max=self.bound), differ)
         return value + self.strength * (weight * differ * (batch.label == batch.y)).mean(), eps

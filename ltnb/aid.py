@@ -6,6 +6,7 @@
 __all__ = ['aid_loss', 'AIDLoss']
 
 # %% ../nbs/39_aid.ipynb #7dea1f08
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,7 @@ class AIDLoss:
     scope: str = 'per_class'  # where d_f comes from, as in `class_balls`
 
     def __post_init__(self):
-        self.phi = self.phi.eval().requires_grad_(False)
+        self.phi = deepcopy(self.phi).eval().requires_grad_(False)
         real = in_batches(self.phi.features, self.split.train.images, next(self.phi.parameters()).device)
         d_f, pooled = (class_balls(real, self.split.train.labels, s)[1] for s in (self.scope, 'pooled'))
         self.d_f = torch.where(d_f > 0, d_f, pooled)     # a single image has no d_f of its own

@@ -30,10 +30,10 @@ def uniform(n:int, low:float, high:float, generator) -> torch.Tensor: # (n,) on 
 
 def affine(x, generator, degrees=12., shift=.08, scale=.1): # x: (N, C, H, W) in [-1, 1], as in all functions below
     "Rotate each image by up to `degrees`, shift it by up to a share `shift` of its side, scale it by 1 / (1 ± `scale`)."
-    n, g = len(x), generator
+    n, g, side = len(x), generator, x.shape[2] / x.shape[3]     # coordinates go from -1 to 1 whatever the height and width
     a, s = uniform(n, -degrees, degrees, g) * math.pi/180, 1 + uniform(n, -scale, scale, g)
     dx, dy = uniform(n, -2*shift, 2*shift, g), uniform(n, -2*shift, 2*shift, g)
-    return warp(x, torch.stack([a.cos()*s, -a.sin()*s, dx, a.sin()*s, a.cos()*s, dy], 1).view(n, 2, 3))
+    return warp(x, torch.stack([a.cos()*s, -a.sin()*s*side, dx, a.sin()*s/side, a.cos()*s, dy], 1).view(n, 2, 3))
 
 # %% ../nbs/05_augment.ipynb #4e44320d
 def crop_flip(x, generator, pad=4): # x: (N, C, H, W) in [-1, 1]
@@ -227,8 +227,10 @@ def geometric_augment(x0:torch.Tensor,            # (B, C, H, W) in [-1, 1]
     def rotate(a): return matrix((a.cos(), -a.sin(), zero), (a.sin(), a.cos(), zero), (zero, zero, one))
     def shift(x, y): return matrix((one, zero, x), (zero, one, y), (zero, zero, one))
     # where a pixel is taken from: the inverses, in the opposite order
-    theta = (scale(1 - 2*mirror, 1 - 2*upside) @ scale(2**(-.2*size), 2**(-.2*size)) @ rotate(-turn)
-             @ rotate(axis) @ scale(2**(-.2*stretch), 2**(.2*stretch)) @ rotate(-axis) @ shift(-dx/4, -dy/4))[:, :2]
+    linear = (scale(1 - 2*mirror, 1 - 2*upside) @ scale(2**(-.2*size), 2**(-.2*size)) @ rotate(-turn)
+              @ rotate(axis) @ scale(2**(-.2*stretch), 2**(.2*stretch)) @ rotate(-axis))
+    side = torch.full((n,), x0.shape[2] / x0.shape[3])      # coordinates go from -1 to 1 whatever the height and width
+    theta = (scale(side, one) @ linear @ scale(1/side, one) @ shift(-dx/4, -dy/4))[:, :2]
     grid = torch.nn.functional.affine_grid(theta.to(x0), x0.shape, align_corners=False)
     x = torch.nn.functional.grid_sample(x0, grid, mode='bicubic', padding_mode='reflection', align_corners=False)
     what = torch.stack([mirror, upside, size, turn.cos() - 1, turn.sin(),

@@ -65,7 +65,7 @@ def plot_kinds(relative:torch.Tensor, # (M,) distance to the class mean in units
     "Histogram of the samples' distances with DiffuLT's two thresholds; returns the axis."
     import matplotlib.pyplot as plt
     if ax is None: _, ax = plt.subplots(figsize=(5, 2.2), layout='constrained')
-    relative = relative[relative.isfinite()]
+    relative = relative[~relative.isnan()]
     edges = torch.linspace(0, 4, 41)
     for i, k in enumerate(KINDS):
         mine = relative[kinds_of(relative) == i].clamp(max=3.999)

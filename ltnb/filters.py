@@ -59,7 +59,7 @@ class NearestPrototype(Filter):
     def fit(self, real_features, real_labels):
         self.means = torch.stack([f.mean(0) for f in by_class(real_features, real_labels)])
         return self
-    def to_classes(self, features): return torch.cdist(features, self.means) # (M, C)
+    def to_classes(self, features): return torch.cat([d for _, d in distances(features, self.means)]).to(features) # (M, C)
     def ratio(self, features, labels): # (M, D), (M,) -> (M,)
         "The distance to the mean of the own class over the distance to the nearest other mean."
         d = self.to_classes(features.nan_to_num())
@@ -104,14 +104,14 @@ class InsideManifold(_NearOwnClass):
 # %% ../nbs/29_filters.ipynb #9052d4d1
 class Band(_NearOwnClass):
     """Keeps what is neither too far from the training images of its class nor nearly a copy of one. Score: the distance
-    to the nearest of them over the class's median nearest-neighbour distance (over all classes for a class of one image)."""
+    to the nearest of them over the class's median nearest-neighbour distance (over all classes for a class of one image, or of equal ones)."""
     knobs = ('low', 'high')
     def __init__(self, low:float=.5, high:float=1.5): self.low, self.high = low, high
     def fit(self, real_features, real_labels):
         self.real = by_class(real_features, real_labels)
         usual = [nearest(x, x, 2)[0][:, 1] if len(x) > 1 else x.new_zeros(0) for x in self.real]
         pooled = torch.cat(usual).median() if any(map(len, usual)) else torch.tensor(1.)
-        self.usual = [u.median() if len(u) else pooled for u in usual]
+        self.usual = [m if len(u) and (m := u.median()) > 0 else pooled for u in usual]
         return self
     def score_of(self, c, features): return nearest(features, self.real[c])[0][:, 0] / self.usual[c]
     def keep_scores(self, scores): return (self.low <= scores) & (scores <= self.high)

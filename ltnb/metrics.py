@@ -23,12 +23,12 @@ def distances(a:torch.Tensor,     # (N, D)
              ):                   # yields (slice of rows of a, (rows, M) distances)
     "Exact Euclidean distances between the rows of `a` and of `b`, a block of rows at a time."
     rows = max(1, block // max(1, len(b)))
-    by_product = a.shape[1] > 128
-    if by_product: b = b.double()
+    by_product, shift = a.shape[1] > 128, 0
+    if by_product: b, shift = b.double() - b[:1].double(), b[:1].double()   # equal rows are all zeros then, and 0 apart
     mode = 'use_mm_for_euclid_dist' if by_product else 'donot_use_mm_for_euclid_dist'
     for i in range(0, len(a), rows):
         s = slice(i, min(i + rows, len(a)))
-        yield s, torch.cdist(a[s].to(b), b, compute_mode=mode)
+        yield s, torch.cdist(a[s].to(b) - shift, b, compute_mode=mode)
 
 # %% ../nbs/08_metrics.ipynb #c037ca5f
 def nearest(a:torch.Tensor,  # (N, D)
@@ -84,8 +84,7 @@ def manifold_membership(real:torch.Tensor, # (N, D) features of real images
         balls += inside.sum(0)
         covered.append(inside.any(1))
         recalled.append((d < r_fake).any(1))
-    return dict(precision=(balls > 0).float(), recall=torch.cat(recalled).float(),
-                density=balls.double() / k, coverage=torch.cat(covered).float())
+    return dict(precision=(balls > 0).float(), recall=torch.cat(recalled).float(), density=balls.double() / k, coverage=torch.cat(covered).float())
 
 # %% ../nbs/08_metrics.ipynb #ac86475d
 def prdc(real:torch.Tensor, # (N, D) features of real images
@@ -116,10 +115,14 @@ def frechet_distance(real:torch.Tensor, # (N, D) features
     cross = torch.linalg.svdvals(A1 @ A2.T).sum()
     return ((m1 - m2).square().sum() + A1.square().sum() + A2.square().sum() - 2*cross).clamp(min=0).item()
 
+def _pairs(n): # of n images
+    if n < 2: raise InputError(f'two images of each set are needed, not {n}')
+    return n * (n - 1)
+
 def _gaussian(x): # (N, D) -> (D,) mean, and A of no more than D rows, with A.T @ A the covariance
     parts, N, D = x.split(4096), *x.shape
     mean = sum(p.double().sum(0) for p in parts) / N
-    centred = lambda p: (p.double() - mean) / (N - 1)**.5
+    centred = lambda p: (p.double() - mean) / (_pairs(N) / N)**.5
     if N <= D: return mean, centred(x)
     lam, V = torch.linalg.eigh(sum(c.T @ c for c in map(centred, parts)))
     return mean, lam.clamp(min=0).sqrt()[:, None] * V.T
@@ -129,8 +132,8 @@ def diversity(real:torch.Tensor, # (N, D) features
               fake:torch.Tensor  # (M, D) features
              ) -> float|None:    # from 0, all alike; 1: as different as the real ones
     "Mean pairwise distance of the generated images over that of the real ones; None if the real ones are all alike."
-    spread = lambda x: sum(d.double().sum().item() for _, d in distances(x, x)) / (len(x) * (len(x) - 1))
-    return spread(fake) / spread(real) if spread(real) > 0 else None
+    spread = lambda x: sum(d.double().sum().item() for _, d in distances(x, x)) / _pairs(len(x))
+    return spread(fake) / of_real if (of_real := spread(real)) > 0 else None
 
 # %% ../nbs/08_metrics.ipynb #d007cd69
 def prd(real:torch.Tensor,   # (N, D) features
@@ -174,14 +177,14 @@ def _mean_kernel(x, y=None, rows=2048): # mean over pairs of an image of x and o
             K = (a @ b.T).div_(x.shape[1]).add_(1).pow_(3)
             if alone and j == i: K.fill_diagonal_(0)
             total += (1 + (alone and j < i)) * K.sum(1).double().sum().item()
-    return total / (len(x) * (len(x) - 1 if alone else len(y)))
+    return total / (_pairs(len(x)) if alone else len(x) * len(y))
 
 # %% ../nbs/08_metrics.ipynb #e42595d9
 def inception_score(logits:torch.Tensor # (N, num_classes) of any classifier
                    ) -> float:          # from 1 to the number of classes
     "exp of the mean KL divergence of p(y|x) from p(y) (Salimans et al. 2016): blind to collapse within a class."
-    log_p = logits.double().log_softmax(1)
-    return (log_p.exp() * (log_p - log_p.exp().mean(0).log())).sum(1).mean().exp().item()
+    p, entropy = logits.double().softmax(1), lambda p: torch.special.entr(p).sum(-1)
+    return (entropy(p.mean(0)) - entropy(p).mean()).exp().item()
 
 def vendi_score(features:torch.Tensor # (N, D)
                ) -> float:            # from 1, all alike, to N, all different
@@ -243,8 +246,7 @@ def inception(images:torch.Tensor, # (N, 1 or 3, H, W) uint8
              ) -> torch.Tensor:    # (N, 2048)
     "Inception V3's pooled features as the FID is defined on them (Heusel et al. 2017), by torch-fidelity."
     net = _inception()
-    device = next(net.buffers()).device
-    return torch.cat([net(b.expand(-1, 3, -1, -1).to(device))[0].cpu()
+    return torch.cat([net(b.expand(-1, 3, -1, -1).to(next(net.buffers()).device))[0].cpu()
                       for b in progress(images.split(batch_size), 'Inception features', unit='batch')])
 
 # %% ../nbs/08_metrics.ipynb #808337d8
@@ -288,8 +290,7 @@ def feature_space(name:str): # 'pixels', 'inception' or 'timm:NAME'
 def spread(values,     # numbers, draw by draw
            draws:int=1 # of the long-tailed set; values are sorted by draw, the same number for each
           ) -> dict:   # mean, std, values; with several draws also low and high
-    """Mean and standard deviation (of a sample; 0 for a single value) of figures over draws and seeds. Draws are the
-    outer unit: the 95 % interval from low to high is Student's, of the draws' means."""
+    "Mean and standard deviation (of a sample; 0 for a single value) over draws and seeds; the 95 % interval is Student's, of the draws' means."""
     v = torch.as_tensor(values, dtype=torch.float64)
     interval = paired_difference(v, torch.zeros_like(v), draws) if draws > 1 else {}
     return dict(mean=v.mean().item(), std=v.std().item() if len(v) > 1 else 0.,
@@ -339,11 +340,10 @@ def class_figures(split:Split,
                   groups:dict=None,     # name -> classes; the split's many, medium and few if None
                   reference=None        # the real images to compare with, an `ImageSet`; those of the test set if None
                  ) -> dict:             # overall and each group: a dict of METRICS; per_class: a list of them
-    "Every metric of a generator by class, group and overall. A figure that cannot be had is None."
+    "Every metric of a generator by class, group and overall; class consistency of all images, the others of as many as are real. None if it cannot be had."
     f_fake, f_test, f_train = features(images), features(split.test.images), features(split.train.images)
     f_real, y_real = (features(reference.images), reference.labels) if reference else (f_test, split.test.labels)
     judged = judge and judge(images).cpu()
-    right = None if judge is None else judged.argmax(1) == labels
     used, per_class, members = [], [], {}
     for c in range(split.num_classes):
         mine, real = (labels == c).nonzero()[:, 0], (y_real == c).nonzero()[:, 0]
@@ -358,7 +358,7 @@ def class_figures(split:Split,
         if n > 1: m |= dict(diversity=diversity(R, F), frechet=frechet_distance(R, F), kid=kernel_distance(R, F),
                             vendi=vendi_score(F) / vendi_score(R))
         if n and len(unseen := f_test[split.test.labels == c]): m |= dict(memorised=memorised(F, T, unseen))
-        if n and right is not None: m |= dict(class_consistency=right[mine].float().mean().item())
+        if n and judged is not None: m |= dict(class_consistency=(judged[mine].argmax(1) == c).float().mean().item())
         per_class.append(m)
     del f_train     # as large as all others together, and not needed for what follows
     def group(classes):

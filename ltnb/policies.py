@@ -49,14 +49,23 @@ class Policy:
     sampler: ClassVar[str] = 'sde-dpmsolver++'  # the sampler that the policy is used with
     steps: ClassVar[int] = 1                    # sampling steps, as a multiple of the usual number
     asks: ClassVar[bool] = False                # whether it needs a classifier or the real images
+    needs_w: ClassVar[bool] = False             # whether it changes nothing at w = 0
+    own_scale: ClassVar[bool] = False           # whether it has a guidance scale of its own, so that w must be 0
+
+    def check(self, w:float):
+        "An `InputError` if the policy cannot be used with this w, or would change nothing."
+        if w and self.own_scale: raise InputError(f'{type(self).__name__} has a scale of its own: leave w = {w:g} out')
+        if self.needs_w and not w: raise InputError(f'{type(self).__name__} changes nothing at w = 0: add a w, such as :w=1')
 
     def how(self, pipe:ClassConditionalPipeline, w:float, phi=None, train=None) -> dict: # w: CBDM's
         "Keyword arguments for calling `pipe`, or for the callable under 'draw', which takes its place."
         return dict(guidance_scale=1 + w) | (dict(hooks=[self]) if isinstance(self, SamplingHook) else {})
 
+# %% ../nbs/22_policies.ipynb #47030ba2
 @dataclass(frozen=True)
 class Interval(Policy):
     "Guidance in an interval of noise levels (Kynkäänniemi et al. 2024)."
+    needs_w: ClassVar[bool] = True
     lo: float = .3      # the interval is (lo, hi]: standard deviations of the noise for an image of unit scale
     hi: float = 2.
 
@@ -103,6 +112,7 @@ class CADS(Policy, SamplingHook):
 @dataclass(frozen=True)
 class Autoguidance(Policy):
     "Guidance by an earlier weight average of the same training run (Karras et al. 2024)."
+    needs_w: ClassVar[bool] = True
     early: int = 16     # 16, 8 or 4: the average kept after 1/early of the steps
 
     def __post_init__(self):
@@ -178,6 +188,7 @@ class _Asking(SamplingHook):
 class Between(Policy):
     "DBG's generation (2026): a real image of a rival class is inverted under its own label and sampled back under the wanted one."
     asks: ClassVar[bool] = True
+    own_scale: ClassVar[bool] = True
     noised: int = 490   # time step that the real image is noised to
     top: int = 600      # time step that inversion then carries it to
     stride: int = 10    # time steps per sampling step
@@ -189,7 +200,7 @@ class Between(Policy):
 
     def how(self, pipe, w, phi=None, train=None):
         if phi is None or train is None: raise InputError('drawing between classes needs a classifier and real images')
-        if w: raise InputError(f'between has a scale of its own: leave w = {w:g} out')
+        self.check(w)
         with torch.no_grad(): z = torch.cat([phi(to_float(images).to(pipe.device)).cpu() for images in train.images.split(256)])
         return dict(draw=_Bridge(self, pipe, train, _rivals(z, train.labels)))
 

@@ -54,7 +54,7 @@ class Focal(CrossEntropy):
     gamma: float = 2.       # 0: cross-entropy
     def criterion(self, logits, labels, done):
         ce = F.cross_entropy(logits, labels, reduction='none')
-        return (1 - (-ce).exp()) ** self.gamma * ce
+        return (1 - (-ce).exp()).clamp(min=1e-12) ** self.gamma * ce     # a power below 1 has no finite gradient at 0
 
 # %% ../nbs/35_rebalancing.ipynb #81cff8db
 @dataclass
@@ -106,6 +106,7 @@ def adjusted(net,               # a trained classifier
             ) -> nn.Module:     # a copy of it
     "A copy of `net` with `adjust` applied to its head's bias, so that its logits come out adjusted."
     net = deepcopy(net)
+    if net.head.bias is None: net.head.bias = nn.Parameter(net.head.weight.new_zeros(len(net.head.weight)), requires_grad=False)
     net.head.bias.copy_(adjust(net.head.bias, counts, tau))
     return net
 
@@ -153,7 +154,7 @@ def train_with(method:str,             # of `METHODS`
     if method not in METHODS: raise InputError(f'unknown method {method!r}: it is one of {", ".join(METHODS)}')
     settings = (settings or classifier_settings(split)).of(len(data))
     if method == 'crt':     # class-balanced batches; `omega` is in the chance of being drawn, so all images weigh 1 in the loss
-        first = first or train_with('ce', split, data, settings, seed, omega)
+        first = first or train_with('ce', split, data, settings, seed, omega, **kwargs)
         chance = torch.where(data.synthetic, omega, 1.) / class_weights(data, split.num_classes, omega)[data.labels]
         return train_classifier(split, data, CrossEntropy(augment=settings.augment),
                                 replace(settings, steps=max(1, settings.steps // 5)), seed, path, frozen=first,

@@ -32,7 +32,8 @@ def rarest_group(results:dict, extreme=min) -> str: # extreme: max for the commo
 def generator_table(results:dict,
                     group:str=None    # 'overall', 'many', 'medium' or 'few'; the rarest there is if None
                    ) -> Table:
-    "Metrics of each generator on a group of classes; the row `real images` has those of equally many other real images, the best to hope for."
+    """Metrics of each generator on a group of classes; the row `real images` has those of equally many other real images, the best to
+    hope for. Where they include training images, it has no share of copies, and no class consistency, as the oracle has learnt them."""
     from ltnb.metrics import SHOWN
     group, number = group or rarest_group(results), lambda v: None if v is None else float(v)
     rows = results['generators'] | ({'real images': floor} if (floor := results.get('floor')) else {})

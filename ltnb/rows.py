@@ -41,9 +41,14 @@ def tested_figures(split:Split,
 # %% ../nbs/47_rows.ipynb #edbb95e4
 @part(lambda run: run.judges())
 def floor_figures(run:Run) -> dict: # as `class_figures`
-    "Figures of real images other than those that samples are compared with, at most as many per class as a generator draws. Needs `split.full`."
+    """Figures of real images other than those that samples are compared with, at most as many per class as a generator draws. Needs
+    `split.full`. If they are of that set, training images are among them, and the oracle has learnt them all: what counts copies
+    or asks the oracle is None then."""
     real, n = run.real(), torch.full((run.split.num_classes,), run.settings.sampling.per_class)
     other = run.split.test if real else run.split.balanced
     other = other[first_of(other.labels, n)]
-    def make(): return class_figures(run.split, other.images, other.labels, run.space(), run.judge(), run.settings.metrics.k, reference=real)
+    def make():
+        figures = class_figures(run.split, other.images, other.labels, run.space(), run.judge() if real else None, run.settings.metrics.k, reference=real)
+        for of in (*figures['per_class'], *(figures[g] for g in ('overall', *run.split.groups))): of['memorised'] = of['memorised'] if real else None
+        return figures
     return run.kept_row('real images', dict(images=other.sha256, **run.judged_by), make)

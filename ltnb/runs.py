@@ -125,7 +125,9 @@ class Run:
     def draw(self, recipe:Recipe) -> Draw:
         "How the run draws from a generator."
         s, policy = self.settings.sampling, policy_of(recipe.policy or 'constant')
-        w = s.guidance.get(recipe.method, 0.) if recipe.guidance is None else recipe.guidance
+        w = (0. if policy.own_scale else s.guidance.get(recipe.method, 0.)) if recipe.guidance is None else recipe.guidance
+        policy.check(w)
+        if policy.asks: self._of_all_classes(recipe)
         own = policy.sampler != Policy.sampler
         return Draw(policy.sampler if own else s.sampler, min(s.steps * policy.steps, 1000), w, recipe.policy)
 
@@ -188,7 +190,7 @@ class Run:
         return None if self.settings.metrics.real == Measuring.real else self.split.balanced
 
     def _of_all_classes(self, recipe):
-        if recipe.head == 0: raise InputError(f'{recipe.name} does not know all classes: it cannot be measured on them')
+        if recipe.head == 0: raise InputError(f'{recipe.name} does not know all classes: it can neither be measured on them nor ask a classifier about them')
         return self.split_of(recipe)
 
     def identity(self) -> dict:

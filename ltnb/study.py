@@ -80,7 +80,7 @@ def filter_results(run:Run, what:TrainingSet, seed:int, fill:bool) -> dict:
 
 def _histogram(relative, top=4., bins=40):
     "Distances in units of d_f, the last bin holding all beyond."
-    r = relative[relative.isfinite()].clamp(max=top - 1e-6)
+    r = relative[~relative.isnan()].clamp(max=top - 1e-6)
     return dict(edges=[round(top*i/bins, 4) for i in range(bins + 1)],
                 counts=torch.histc(r.float(), bins, 0, top).long().tolist())
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ltnb.after import (CCUALoss, CMLoss, CORALLoss, Experts, Middle, OCLoss, ccua_losses, coral_loss, oc_targets)
+from ltnb.cbdm import CBDMLoss
 from ltnb.core import InputError, rng
 from ltnb.diffusion import ddpm_loss, generator_settings, noise_schedule, noisy_batch, predict_noise, unet
 from ltnb.generators import _Trained, load_generator, train_generator
@@ -212,15 +213,19 @@ def test_a_dropped_label_has_no_part_in_what_compares_labels():
         assert loss(model, b, g)[0].item() == pytest.approx(ddpm_loss(model, b, g)[0].item(), rel=1e-5)
 
 
-def test_with_dropout_cm_says_nothing_at_the_start_either():
+@pytest.mark.parametrize('base', [ddpm_loss, OCLoss(SPLIT.prior), CBDMLoss(SPLIT.prior)], ids=lambda b: getattr(b, '__name__', type(b).__name__))
+def test_with_dropout_cm_says_nothing_at_the_start_either(base):
     from dataclasses import replace
     settings = replace(generator_settings(SPLIT, 'tiny'), dropout=.3)
     torch.manual_seed(0)
-    loss, net = CMLoss(SPLIT.counts), unet(SPLIT, settings)
+    loss, net = CMLoss(SPLIT.counts, base=base), unet(SPLIT, settings)
     model = _Trained(net, loss.beside(net)).train()
     b, g = noisy_batch(SPLIT, settings, noise_schedule(), 0, 0)
+    torch.manual_seed(1)
     value, eps = loss(model, b, g)
-    assert value.item() == pytest.approx((eps - b.eps).square().mean().item(), rel=1e-6)
+    torch.manual_seed(1)
+    b, g = noisy_batch(SPLIT, settings, noise_schedule(), 0, 0)
+    assert value.item() == pytest.approx(base(model, b, g)[0].item(), rel=1e-6)
     assert not torch.equal(model(b.xt, b.t, b.label).sample, eps)      # there is dropout
 
 
@@ -231,7 +236,8 @@ def test_losses_with_a_part_of_their_own_go_under_aid_and_not_under_another(tmp_
     for base in CORALLoss(), CCUALoss(), CMLoss(SPLIT.counts):
         losses = first_steps(lambda watch: train_generator(SPLIT, AIDLoss(SPLIT, phi, base, relative=True), generator_settings(SPLIT, 'tiny'), watch=watch), 3)[1]
         assert len(losses) == 3 and losses.isfinite().all()
-    with pytest.raises(InputError, match='part of its own'): CMLoss(SPLIT.counts, base=CORALLoss())
+    for base in CORALLoss(), AIDLoss(SPLIT, phi, CORALLoss()):
+        with pytest.raises(InputError, match='part of its own'): CMLoss(SPLIT.counts, base=base)
 
 
 @pytest.mark.parametrize('method', ['t2h', 'h2t', 'full', 'coral', 'ccua', 'cm'])

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ltnb.augment import auto_augment, blur, crop_flip, cutout, geometric_augment, turn_hue
+from ltnb.augment import affine, auto_augment, blur, crop_flip, cutout, geometric_augment, turn_hue
 from ltnb.core import rng
 from ltnb.data import to_float, to_uint8
 
@@ -66,6 +66,19 @@ def test_crops_and_mirror_images_are_parts_of_the_padded_image():
     for image, big in zip(crop_flip(x, rng(1)), padded):
         crops = [big[:, dy:dy + 9, dx:dx + 9] for dy in range(9) for dx in range(9)]
         assert any(torch.equal(image, c) or torch.equal(image, c.flip(2)) for c in crops)
+
+
+def test_a_square_that_is_turned_in_a_wide_image_stays_a_square():
+    x = torch.full((2000, 1, 16, 32), -1.)
+    x[:, :, 4:12, 12:20] = 1.
+    out, what = geometric_augment(x, rng(0), p=.2)
+    rest = (what[:, [2, 5, 6, 7, 8]] == 0).all(1)
+    turned = [out[rest & (what[:, 4].abs() > .99)], affine(x, rng(0), degrees=90., shift=0., scale=0.)]
+    for images in turned:
+        big = images[:, 0, :, 8:24] > 0     # beyond, the image is reflected
+        assert len(images) and (big.sum((1, 2)) - 64).abs().max() <= 8      # as large as it was
+        height, width = (big.any(d).sum(1) for d in (2, 1))
+        assert (height - width).abs().max() <= 1
 
 
 def test_geometric_augmentation_moves_images_as_it_says():

@@ -14,9 +14,10 @@ from ltnb.filling import fill_classes, load_filled, save_filled
 from ltnb.between import FILTERS, PrototypeBand
 from ltnb.aid import AIDLoss, aid_loss
 from ltnb.filter_reports import filter_report
-from ltnb.filters import Balanced, BalancedNeighbours, Confidence, Filter, NearestPrototype, Quota, Ranked
-from ltnb.filtering import DropOOD, NeighbourAgreement, OnlyKind, class_balls, id_aid_ood
+from ltnb.filters import Balanced, BalancedNeighbours, Band, Confidence, Filter, NearestPrototype, Quota, Ranked
+from ltnb.filtering import DropOOD, NeighbourAgreement, OnlyKind, class_balls, id_aid_ood, plot_kinds
 from ltnb.sources import load_split
+from ltnb.study import _histogram
 from ltnb.training import describe
 
 
@@ -86,6 +87,26 @@ def test_a_filter_of_a_class_with_one_image_keeps_a_copy_and_drops_what_is_of_an
         kept = make(Head()).fit(real, y).keep(fake, torch.ones(3, dtype=torch.long)).tolist()
         if name in ('aid', 'ood', 'band', 'prototype_band'): assert not kept[0], name      # a copy is ID, and bands drop copies
         elif name != 'none': assert kept == [True, False, False], name
+
+
+def test_equal_images_of_a_class_have_the_usual_distance_of_all_classes():
+    real, y = torch.tensor([[0., 0.], [0., 0.], [9., 1.], [9., 2.], [9., 3.]]), torch.tensor([0, 0, 1, 1, 1])
+    assert Band().fit(real, y).keep(torch.tensor([[0., 0.], [0., 1.], [0., 3.]]), torch.zeros(3, dtype=torch.long)).tolist() == [False, True, False]
+
+
+def test_the_histogram_has_samples_of_a_class_with_one_image():
+    import matplotlib.pyplot as plt
+    relative = torch.tensor([0., 1.5, 2.5, math.inf, math.inf, math.nan])
+    said = [t.get_text() for t in plot_kinds(relative).get_legend().get_texts()]
+    plt.close('all')
+    assert said == ['ID 20%', 'AID 20%', 'OOD 60%'] and sum(_histogram(relative)['counts']) == 5
+
+
+def test_the_nearest_prototype_of_a_sample_is_the_same_whatever_else_is_in_the_batch():
+    x = 10 + .1 * torch.randn(200, 64, generator=rng(0))
+    f, y = NearestPrototype().fit(x, torch.arange(200) % 10), torch.arange(200) % 10
+    alone = torch.cat([f.score(x[i:i + 1], y[i:i + 1]) for i in range(200)])
+    torch.testing.assert_close(f.score(x, y), alone, rtol=1e-6, atol=0)
 
 
 def test_a_batch_may_be_empty_or_hold_nothing_that_is_finite():
@@ -273,6 +294,8 @@ def test_the_aid_loss_is_added_to_the_base_and_reaches_the_generator_alone(relat
     split = load_split('digits')
     settings, phi = generator_settings(split, 'tiny'), build(split, classifier_settings(split, 'tiny'))
     loss = AIDLoss(split, phi, CBDMLoss(split.prior), alpha=.2, largest=10., relative=relative)
+    assert phi.training and all(p.requires_grad for p in phi.parameters())      # the caller's classifier is left as it is
+    phi.eval()
     net = unet(split, settings)
     batch, _ = noisy_batch(split, settings, noise_schedule(), 0, 0)
     value, eps = loss(net, batch, rng(1))
@@ -284,7 +307,7 @@ def test_the_aid_loss_is_added_to_the_base_and_reaches_the_generator_alone(relat
         if relative: d_t, d_f = d_t / d_f, 1.
         assert torch.allclose(value - base, .2 * (d_t - 1.5 * d_f).square().mean(), rtol=1e-4)
     value.backward()
-    assert all(p.grad is None for p in phi.parameters()) and net.conv_out.weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in loss.phi.parameters()) and net.conv_out.weight.grad.abs().max() > 0
     about = describe(loss)
     assert about['base'] == describe(CBDMLoss(split.prior)) and about['alpha'] == .2 and len(about['phi']) == 64
 

@@ -7,8 +7,9 @@ import torch
 
 from ltnb import metrics
 from ltnb.core import InputError, rng
+from ltnb.filtering import class_balls
 from ltnb.metrics import (bootstrap_interval, calibration_error, class_figures, distances, diversity,
-                          frechet_distance, kernel_distance, manifold_membership, memorised, nearest, paired_difference, prdc,
+                          frechet_distance, inception_score, kernel_distance, manifold_membership, memorised, nearest, paired_difference, prdc,
                           spread)
 from ltnb.sources import load_split
 
@@ -110,6 +111,22 @@ def test_kernel_distance_in_blocks_is_its_formula_and_holds_no_more_than_a_block
     monkeypatch.setattr(torch.Tensor, '__matmul__', lambda x, y: held.append((K := product(x, y)).numel()) or K)
     kernel_distance(torch.zeros(10_000, 1), torch.zeros(6_000, 1))
     assert max(held) <= 2048**2 and sum(held) < 1.3 * (10_000**2 / 2 + 6_000**2 / 2 + 6_000 * 10_000)
+
+
+@pytest.mark.parametrize('D', [64, 784, 2048])
+def test_equal_images_are_no_distance_apart_however_wide_their_features(D):
+    x = 100 * torch.rand(300, D, generator=rng(0))
+    for i in range(0, 300, 100): assert all((d == 0).all() for _, d in distances(x[i:i + 1], x[i:i + 1].expand(9, -1)))
+    assert diversity(x[:1].expand(9, -1), x) is None
+    assert class_balls(x[:2], torch.tensor([0, 1]))[1].tolist() == [0, 0]
+
+
+def test_pairs_of_images_need_two_and_a_sure_classifier_has_a_score():
+    x = torch.rand(5, 3, generator=rng(0))
+    for f in frechet_distance, kernel_distance, diversity:
+        for a, b in (x[:1], x), (x, x[:1]), (x[:0], x):
+            with pytest.raises(InputError, match='two images of each set are needed'): f(a, b)
+    assert inception_score(900. * torch.eye(4)) == pytest.approx(4) and inception_score(torch.zeros(9, 4)) == pytest.approx(1)
 
 
 def test_diversity_and_copies():

@@ -10,6 +10,7 @@ from ltnb.core import InputError
 from ltnb.diffusion import (ClassConditionalPipeline, SamplingHook, SamplingStep, generator_settings, noise_schedule, sample, unet,
                             with_sampler)
 from ltnb.policies import POLICIES, CADS, Autoguidance, Between, Feedback, Interval, Minority, Policy, Schedule, interval, omega_schedule, policy_of
+from ltnb.runs import Run
 from ltnb.sources import load_split
 from ltnb.specs import recipe_of
 
@@ -72,6 +73,17 @@ def test_w_is_part_of_a_name_and_what_follows_a_plus_sign_needs_a_generator_befo
     assert recipe_of('cbdm+aid').aid and recipe_of('cbdm+aid+cads').policy == 'cads'
     for wrong in 'gan+cads', 'cads', 'ddpm+w=', 'ddpm+', 'ddpm+w=nan', 'ddpm+w=inf', 'ddpm+cads:w=much':
         with pytest.raises(InputError): recipe_of(wrong)
+
+
+def test_a_run_refuses_a_policy_that_would_change_nothing_and_one_that_cannot_know_the_classes(tmp_path):
+    run = Run(SPLIT, tmp_path, 'tiny')
+    for name in 'ddpm+interval', 'ddpm+auto', 'ddpm+interval:w=0':
+        with pytest.raises(InputError, match='changes nothing at w = 0'): run.draw(recipe_of(name))
+    assert run.draw(recipe_of('ddpm+interval:w=1')).guidance == 1 and run.draw(recipe_of('ddpm+feedback')).guidance == 0
+    with pytest.raises(InputError, match='does not know all classes'): run.draw(replace(recipe_of('ddpm+feedback'), head=0.))
+    paper = Run(SPLIT, tmp_path, 'paper')       # where CBDM is drawn from with w = 1.6
+    assert [paper.draw(recipe_of(name)).guidance for name in ('cbdm+interval', 'cbdm+between')] == [1.6, 0]
+    with pytest.raises(InputError, match='a scale of its own: leave w = 1 out'): paper.draw(recipe_of('cbdm+between:w=1'))
 
 
 def test_what_is_switched_off_changes_nothing_and_costs_nothing(pipe, phi):

@@ -1,5 +1,6 @@
 "What the field does with the images that are there: losses that are their formulas, and cRT."
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +63,23 @@ def test_retraining_touches_the_head_alone(first):
     again = train_with('crt', split, split.train, classifier_settings(split, 'tiny'), first=first)
     for (name, a), b in zip(first.state_dict().items(), again.state_dict().values()):
         assert torch.equal(a, b) != name.startswith('head.'), name
+
+
+def test_retraining_trains_its_first_classifier_as_it_is_told_to(monkeypatch):
+    told, split = [], load_split('digits')
+    monkeypatch.setattr('ltnb.rebalancing.train_classifier', lambda *args, **kwargs: told.append(kwargs))
+    train_with('crt', split, split.train, device='cpu', save_every=5)
+    assert [(k['device'], k['save_every']) for k in told] == [('cpu', 5)] * 2
+
+
+def test_a_focal_loss_below_one_has_a_gradient_and_a_head_without_bias_can_be_adjusted(first):
+    z = torch.tensor([[200., 0.]], requires_grad=True)
+    Focal(gamma=.5).criterion(z, torch.tensor([0]), 0).sum().backward()
+    assert z.grad.isfinite().all()
+    split, plain = load_split('digits'), deepcopy(first)
+    plain.head.bias = None
+    x = split.test.images[:9] / 127.5 - 1
+    with torch.no_grad(): assert torch.allclose(adjusted(plain, split.counts)(x), plain(x) - split.prior.log(), atol=1e-5)
 
 
 def test_retraining_sees_all_classes_alike(monkeypatch):

@@ -43,6 +43,13 @@ def test_a_row_has_the_figures_of_the_chosen_tau_and_beside_them_the_published_o
     assert rows.tested_figures(split, Learner(tau=1.), draws) == plain       # there is nothing to choose by
 
 
+def test_real_images_that_were_trained_on_are_not_judged_by_what_has_learnt_them(tmp_path):
+    run = Run(load_split('digits'), tmp_path, 'tiny')
+    figures = rows.floor_figures(run)
+    for of in figures['overall'], figures['few'], *figures['per_class']:
+        assert of['memorised'] is of['class_consistency'] is None and of['recall'] is not None
+
+
 def test_the_choice_does_not_look_at_the_test_images(tmp_path):
     split = load_split('digits')
     other = replace(split, test=replace(split.test, labels=(split.test.labels + 1) % 10))
