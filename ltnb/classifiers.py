@@ -119,7 +119,8 @@ def _from_timm(name, split):
         sized = dict(img_size=split.image_shape[1:]) if of_one_size else {}
         net = timm.create_model(name, in_chans=split.image_shape[0], num_classes=split.num_classes, **sized)
         if getattr(getattr(net, 'patch_embed', None), 'num_patches', 1) < 1: raise ValueError('its patches are larger')
-        return net
+        with torch.no_grad(): net.eval()(torch.zeros(1, *split.image_shape))
+        return Adapted(net.train(), split.num_classes)
     except Exception as e:
         raise InputError(f'timm:{name} cannot be made for images of {"×".join(map(str, split.image_shape))} ({one_line(e)})') from e
 

@@ -26,8 +26,8 @@ def _seeds(text):
 
 def _draws(text):
     draws = [int(x) if x.isdecimal() else x for x in text.split(',')]
-    if len(set(draws)) < len(draws) or any(d != 'ldam' and not (isinstance(d, int) and d < 2**32) for d in draws):
-        raise argparse.ArgumentTypeError(f'{text!r}: draws are ldam (the literature\'s) and whole numbers below 2**32, each once')
+    if len({0 if d == 'ldam' else d for d in draws}) < len(draws) or any(d != 'ldam' and not (isinstance(d, int) and d < 2**32) for d in draws):
+        raise argparse.ArgumentTypeError(f'{text!r}: draws are ldam (the literature\'s, of seed 0) and whole numbers below 2**32, each once')
     return draws
 
 def _names(text): return text.split(',')

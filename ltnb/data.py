@@ -136,6 +136,8 @@ class Split:
     spare: ImageSet = None             # further real images, of the pool but in none of `train`, `full` and `test`
 
     def __post_init__(self):
+        odd = [n for n in map(str, (self.name, *self.class_names)) if any('\ud800' <= x <= '\udfff' for x in n)]    # of a file system that is not UTF-8
+        if odd: raise InputError(f'{odd[0]!r} cannot be written as UTF-8: rename it')
         twice = [name for name, times in Counter(self.class_names).items() if times > 1]
         if twice: raise InputError(f'{self.name}: {len(twice)} names stand for several classes, such as {twice[0]}: each class needs its own')
         self.counts = self.train.counts(self.num_classes)
@@ -145,7 +147,12 @@ class Split:
         if self.imbalance_factor is None: self.imbalance_factor = max(self.counts) / min(self.counts)
 
     def tested(self):
-        "The split itself; an `InputError` where a class has no test image."
+        "The split itself; an `InputError` if it has one class only, a class without test image, or images that are too small or unlike the test images."
+        if self.num_classes < 2: raise InputError(f'{self.name}: one class only: two are needed')
+        if (a := self.image_shape) != (b := tuple(self.test.images.shape[1:])):
+            raise InputError(f'{self.name}: training images are {a}, test images {b} (channels, height, width): they must agree')
+        _, h, w = self.image_shape
+        if min(h, w) < 4: raise InputError(f'{self.name}: images of {w}×{h} pixels are too small: 4 a side or more')
         empty = [str(self.class_names[c]) for c, n in enumerate(self.test.counts(self.num_classes)) if not n]
         if empty: raise InputError(f'{self.name}: no test image in class {", ".join(empty[:5])}: every class needs at least one')
         return self
@@ -189,7 +196,7 @@ class Split:
 # %% ../nbs/01_data.ipynb #98501743
 def tail_classes(split:Split, n:int=4) -> list[int]:
     "The `n` classes with the fewest training images, rarest last."
-    return sorted(range(split.num_classes), key=lambda c: -split.counts[c])[-n:]
+    return sorted(range(split.num_classes), key=lambda c: -split.counts[c])[max(0, split.num_classes - n):]
 
 # %% ../nbs/01_data.ipynb #a68a7d29
 SUBSETS = {'ldam': 0}   # the splits of the literature that have a name, and the seed that makes them
@@ -242,6 +249,7 @@ def pack(split:Split,
          full:bool=False      # with all images of the balanced set, for an oracle; two to three times the size
         ) -> int:             # bytes written
     "Write a split to one lossless, checksummed file, which any study takes as `pack:FILE`."
+    if Path(path).is_dir(): raise InputError(f'{path} is a folder: name a file in it')
     parts = dict(train=split.train, test=split.test)
     if full: parts |= {name: part for name in ('full', 'spare') if (part := getattr(split, name)) is not None}
     tensors, shapes = {}, {}

@@ -23,7 +23,7 @@ from .augment import geometric_augment
 from .compute import gather, mixed_precision, team, to_device, usual_speed
 from .core import InputError, fingerprint, load_tensors, progress, rng, save_tensors
 from .data import ImageSet, Split, batch_indices, to_float, to_uint8
-from .training import artifact, describe
+from .training import artifact, describe, drop_parts, in_parts
 
 # %% ../nbs/07_diffusion.ipynb #6101e7eb
 def noise_schedule(num_train_timesteps:int=1000) -> DDPMScheduler:
@@ -369,11 +369,11 @@ def draw_samples(pipe:ClassConditionalPipeline,
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
     about = dict(seed=seed, per_class=per_class, sampler=scheduler_said(pipe.scheduler), steps=steps, guidance=guidance,
                  policy=describe(policy), generator_sha256=fingerprint(pipe.unet.state_dict()), phi=describe((asked or {}).get('phi')))
-    def draw():
-        start = time.perf_counter()
-        return sample(pipe, labels, seed, guidance, steps, policy=policy, asked=asked), time.perf_counter() - start
+    start = time.perf_counter()
+    def of(labels, first): return sample(pipe, labels, seed, guidance, steps, first=first, policy=policy, asked=asked)
+    def draw(): return in_parts(of, labels, path, about, inputs), time.perf_counter() - start
     def save(path, drawn, about):
         save_tensors(path, dict(images=drawn[0], labels=labels), **about, count=len(labels), seconds=drawn[1])
-    load = lambda path: (load_tensors(path)[0]['images'], None)
-    images, _ = artifact(path, about, draw, load, save, samples_about, inputs)
+        drop_parts(path)
+    images, _ = artifact(path, about, draw, lambda path: (load_tensors(path)[0]['images'], None), save, samples_about, inputs)
     return ImageSet.generated(images, labels)

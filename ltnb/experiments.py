@@ -334,11 +334,9 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
     "Measure all rows of an experiment with every seed; an interrupted run is resumed."
     known_experiment(name)
     log = logbook(log, out)
-    splits = [load_split(data, subset=d) for d in draws]
-    split = splits[0]
-    if split.full is None:
-        raise InputError(f'{data}: experiments need a balanced training set, '
-                         'to judge samples and to change the imbalance')
+    split = load_split(data, subset=draws[0])
+    if split.full is None: raise InputError(f'{data}: experiments need a balanced training set, to judge samples and to change the imbalance')
+    splits = [split, *(load_split(data, subset=d) for d in draws[1:])]
     if len({s.sha256 for s in splits}) < len(splits): raise InputError(f'{data}: its draws are all alike: give --draws ldam')
     settings = run_settings(split, preset)
     identity = json.loads(json.dumps(dict(kind='experiments', data=split.sha256, settings=recorded(settings))))

@@ -13,6 +13,7 @@ import torch
 
 from .core import load_tensors, save_tensors
 from .data import ImageSet, Split, first_of
+from .training import drop_parts
 
 # %% ../nbs/31_filling.ipynb #45e37f3a
 @dataclass
@@ -72,6 +73,7 @@ def save_filled(path:str|Path, filled:Filled, about:dict):
     used = filled.data[int((~filled.data.synthetic).sum()):]
     save_tensors(path, dict(images=used.images, labels=used.labels), **about, generated=filled.generated,
                  accepted=filled.accepted, rounds=filled.rounds, missing=list(filled.missing.items()))
+    drop_parts(path)
 
 def load_filled(path:str|Path, split:Split) -> Filled:
     "Read what `save_filled` wrote; the real images are those of `split`."

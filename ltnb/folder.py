@@ -47,15 +47,16 @@ def _claim(out, identity, source):
         raise InputError(f'{out} was made by an older version of ltnb: give another --out, or --fresh to start anew')
     differ = [k for k in identity if study['identity'].get(k) != identity[k]]
     if differ:
+        else_ = ', after copying generators/, samples/ (and draws/) there: marks are of these samples' if differ == ['marks'] else ''
         raise InputError(f'{out} holds another study (its {", ".join(differ)} differ{"s" if len(differ) == 1 else ""}): '
-                         'give another --out, or --fresh to start anew')
+                         f'give another --out{else_}, or --fresh to start anew')
     if source and study.get('source') != source:    # the images lie elsewhere now
         with suppress(OSError): save_sealed(out/'study.json', study | said)
 
 # %% ../nbs/43_folder.ipynb #a12ccc35
 def _files(out): # of a run, except its own records, cards, logs, and what is unfinished or damaged
     kept = [p for n in MADE if n not in ('manifest.json', 'lives.json', 'study.json', 'logs') for p in ((out/n).rglob('*') if (out/n).is_dir() else [out/n])]
-    return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and '.checkpoint.' not in p.name and '.damaged' not in str(p))
+    return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and '.checkpoint.' not in p.name and '.damaged' not in p.relative_to(out).as_posix())
 
 def _sha256(path): return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -67,7 +68,7 @@ def is_whole(out:Path) -> bool:
     "Whether every file that the manifest lists exists, unchanged; False without a manifest."
     try: noted = load_json(out/'manifest.json')
     except (OSError, Damaged): return False
-    return isinstance(noted, dict) and all((out/name).is_file() and _sha256(out/name) == digest for name, digest in noted.items())
+    return isinstance(noted, dict) and 'results.json' in noted and all((out/name).is_file() and _sha256(out/name) == digest for name, digest in noted.items())
 
 # %% ../nbs/43_folder.ipynb #82e77280
 @contextmanager
@@ -98,6 +99,7 @@ def study_of(out:str|Path) -> tuple: # its identity, and the arguments of `load_
     study = load_sealed(Path(out)/'study.json')
     if study.get('layout') != LAYOUT or 'preset' not in study.get('identity', {}).get('settings', {}):
         raise InputError(f'{out} holds no study of this version of ltnb')
+    if 'kind' in study['identity']: raise InputError(f'{out} is a folder of {study["identity"]["kind"]}, not of a study')
     if not study.get('source'): raise InputError(f'{out} does not say where its images come from: run `ltnb study` on it once more')
     return study['identity'], study['source']
 

@@ -103,30 +103,30 @@ def _images(run, what): # of a training set
 def _plain(recipe): return Recipe(recipe.method, aid=recipe.aid)    # its other knobs cost nothing
 
 # %% ../nbs/71_forecast.ipynb #a340b275
-def _left(run, wanted, a_step, learn, a_pass): # seconds and bytes of what is not there yet
+def _left(run, wanted, a_step, learn, a_pass): # seconds of each job and bytes of all that is not there yet
     graph, s = plan(run, wanted), run.settings
     of = lambda f: [key for g, *key in graph if g is f]
     kind = lambda learner: 'sau' if learner.method == 'sau' else 'ce'
     # the AID loss asks a classifier for features of an image, once with and once without a gradient
     aid = 4/3 * learn['ce'][0] / s.classifier.batch_size
     images = s.sampling.per_class * run.split.num_classes
-    seconds = dict(generators=0., samples=0., classifiers=0.)
+    jobs = dict(generators=[], samples=[], classifiers=[])      # seconds of each, as if nothing else ran
     trained = [(r, folder) for r, seed in of(Run.generator) if not (folder := run.generator_folder(r, seed)).exists()]
     for r, folder in trained:
         own = s.of_recipe(r)
-        seconds['generators'] += max(own.steps - steps_done(checkpoint_of(folder)), 0) * (a_step[_plain(r)][0] + aid * own.batch_size * bool(r.aid))
+        jobs['generators'].append(max(own.steps - steps_done(checkpoint_of(folder)), 0) * (a_step[_plain(r)][0] + aid * own.batch_size * bool(r.aid)))
     drawn = [r for r, seed in of(Run.samples) if not run.samples_file(r, seed).exists()]
     for draw in map(run.draw, drawn):
-        seconds['samples'] += images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1) * a_pass[0]
+        jobs['samples'].append(images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1) * a_pass[0])
     weights = count_parameters(unet(run.split, s.generator)) * (4*len(trained) + 7*bool(trained))    # with three earlier averages; the checkpoint of one in training
     for what, learner, g, seed in of(Run.trained):
         if learner.tau or (file := run.classifier_file(what, learner, g, seed)).exists(): continue    # an adjusted one is not kept
         weights += learn[kind(learner)][1]
         steps = s.of_learner(learner)[1].of(_images(run, what)).steps - steps_done(checkpoint_of(file))
-        seconds['classifiers'] += max(steps, 0) * learn[kind(learner)][0]
+        jobs['classifiers'].append(max(steps, 0) * learn[kind(learner)][0])
     filled = [what for what, seed in of(Run.filled) if not run.file('filled', what.name, seed).exists()]
     pixels = run.split.train.images[0].nbytes * (images * len(drawn) + sum(sum(run.target(what)) for what in filled))
-    return seconds, 4*weights + pixels
+    return jobs, 4*weights + pixels
 
 # %% ../nbs/71_forecast.ipynb #92c57cf5
 def _forecast(runs, wanted):
@@ -135,8 +135,10 @@ def _forecast(runs, wanted):
     learn, a_pass = _learner_steps(run, ('ce', 'sau')), _seconds_a_pass(run)
     extrapolated = any(x[-1] for x in (*a_step.values(), *learn.values(), a_pass))
     each, disk = zip(*(_left(r, wanted, a_step, learn, a_pass) for r in runs))
-    return dict(seconds={k: sum(of[k] for of in each) for k in each[0]}, memory=None if extrapolated else _memory(default_device()),
-                disk=sum(disk), extrapolated=extrapolated)
+    return dict(jobs=each, memory=None if extrapolated else _memory(default_device()), disk=sum(disk), extrapolated=extrapolated)
+
+def _spent(jobs, at_once): # seconds from the first job to the last
+    return max(sum(jobs) / at_once, max(jobs, default=0.))
 
 def forecast(runs:Run|list, # of each draw of the long tail
              wanted,        # parts of each
@@ -145,8 +147,11 @@ def forecast(runs:Run|list, # of each draw of the long tail
     "What `make` will take on this machine, from a few measured steps; not counting samples drawn to replace those a filter drops."
     with _as_workers_run(workers) as at_once:
         made = on_main(_forecast, runs if isinstance(runs, list) else [runs], list(wanted))
-    share = at_once * team().num_processes
-    return dict(made, seconds={k: v / share for k, v in made['seconds'].items()})
+    draws, processes = made.pop('jobs'), team().num_processes
+    def seconds(jobs, kind): # a team makes generators and samples together, one after the other
+        return sum(jobs) / processes if processes > 1 and kind != 'classifiers' else _spent(jobs, at_once * processes)
+    memory = made['memory'] and made['memory'] * (at_once + (at_once > 1))      # workers, and the process that tells them what to do
+    return dict(made, memory=memory, seconds={k: sum(seconds(of[k], k) for of in draws) for k in draws[0]})
 
 # %% ../nbs/71_forecast.ipynb #12ecc52f
 def _duration(seconds):

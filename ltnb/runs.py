@@ -32,7 +32,7 @@ from .sources import load_split
 from .specs import (ALL_REAL, CLASSIFIERS, GENERATORS, LOSSES, REAL, TAUS, Draw, Learner, Measuring, Recipe, RunSettings,
                         TrainingSet, capped, recipe_of, run_settings)
 from .tracking import Logbook, log_accuracy, log_samples
-from .training import artifact, describe
+from .training import artifact, describe, in_parts
 
 # %% ../nbs/46_runs.ipynb #d20c49c4
 def part(needs,              # needs(run, *key) -> the parts that have to be there first
@@ -270,16 +270,17 @@ class Run:
         if what.filter == 'none' and not self.asked(what.recipe.policy): phi = None     # it has no part in this
         about = dict(recorded(what), rule=repr(rule), phi=describe(phi), drawn={k: drawn.get(k) for k in DRAWN},
                      want=self.target(what), marks=marks, run=self.identity())
-        return artifact(self.file('filled', what.name, seed), about, lambda: self._fill(what, seed),
+        return artifact(path := self.file('filled', what.name, seed), about, lambda: self._fill(what, seed, path, about),
                         lambda path: load_filled(path, self.split), save_filled, samples_about, ['drawn', 'phi'])
 
-    def _fill(self, what, seed):
+    def _fill(self, what, seed, path, about):
         r, number = self.filter_report(what, seed), self._classes_of(what.recipe)
         phi = self.features_of(self.filter_of(what)[1])
         of_all = lambda kept: gather(kept)[0]       # all processes must agree on what to draw, even if they round differently
         def more(labels, first):
             labels = labels[torch.isin(labels, number)]
-            images = self.images(what.recipe, torch.searchsorted(number, labels), seed, first=first)
+            of = lambda labels, first: self.images(what.recipe, labels, seed, first=first)
+            images = in_parts(of, torch.searchsorted(number, labels), path, about, ['drawn', 'phi'], first)
             return ImageSet.generated(images, labels), of_all(r.filter.keep(phi(images), labels))
         return fill_classes(self.split, r.samples, of_all(r.kept), self.target(what), more, self.settings.rounds)
 

@@ -43,8 +43,7 @@ TORCHVISION = dict(mnist='MNIST', fashion_mnist='FashionMNIST', cifar10='CIFAR10
 def _files(cls, root):
     "The files that torchvision's `cls` wants, each as (path, md5 or None)."
     if hasattr(cls, 'base_folder'):
-        return [(Path(root)/cls.base_folder/f, md5) for f, md5 in
-                [*cls.train_list, *cls.test_list, (cls.meta['filename'], cls.meta['md5'])]]
+        return [(Path(root)/cls.base_folder/f, md5) for f, md5 in [*cls.train_list, *cls.test_list, (cls.meta['filename'], cls.meta['md5'])]]
     return [(Path(root)/cls.__name__/'raw'/f[:-3], None) for f, _ in cls.resources]
 
 # %% ../nbs/02_sources.ipynb #821354bf
@@ -58,8 +57,7 @@ def from_torchvision(name:str,      # of `TORCHVISION`
     if not download:
         for f, md5 in _files(cls, root):
             if not f.exists():
-                raise InputError(f'{f} is missing: put {cls.__name__} there, '
-                                 'or add --download where there is a network')
+                raise InputError(f'{f} is missing: put {cls.__name__} there, or add --download where there is a network')
             if not check_integrity(f, md5): raise InputError(f'{f} is damaged (its md5 is not {md5}): fetch it again')
     def read(train):
         try: d = cls(root, train=train, download=download)
@@ -67,8 +65,7 @@ def from_torchvision(name:str,      # of `TORCHVISION`
             raise InputError(f'{cls.__name__} in {root} cannot be read ({e}): are its files whole?') from e
         x = torch.as_tensor(d.data)
         return ImageSet(x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous(), torch.as_tensor(d.targets))
-    train = read(True)
-    return train, read(False), [str(c) for c in cls(root, train=False).classes]
+    return read(True), read(False), [str(c) for c in cls(root, train=False).classes]
 
 # %% ../nbs/02_sources.ipynb #4be5506b
 _IMAGES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.ppm', '.pgm', '.tif', '.tiff'}
@@ -97,7 +94,8 @@ def _pixels(file, name):
                 return (a / 257).round().astype(np.uint8), [*done, 'bits']
             if im.has_transparency_data:
                 im = im.convert('RGBA')
-                im, done = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im), [*done, 'alpha']
+                if im.getchannel('A').getextrema()[0] < 255:
+                    im, done = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im), [*done, 'alpha']
             a = np.asarray(im if im.mode == 'L' else im.convert('RGB'))
     except MemoryError: raise
     except Exception as e:      # a damaged file may make Pillow raise anything
@@ -146,8 +144,7 @@ def from_folder(root:str|Path,
                ) -> tuple:            # training images, test images, class names
     "Images from `root`/train/CLASS and `root`/test/CLASS; an `InputError` names what is wrong, file by file."
     root = Path(root)
-    subfolders = lambda p: (sorted(d.name for d in p.iterdir() if d.is_dir() and not d.name.startswith('.'))
-                            if p.is_dir() else [])
+    subfolders = lambda p: sorted(d.name for d in p.iterdir() if d.is_dir() and not d.name.startswith('.')) if p.is_dir() else []
     part = 'train' if test_share is None or (root/'train').is_dir() else ''
     names = subfolders(root/part)
     if len(names) < 2: raise InputError(f'{root/part} has {len(names)} class folders: expected {root/part}/CLASS/*.png for two classes or more')
@@ -159,11 +156,7 @@ def from_folder(root:str|Path,
     if subfolders(root/'test') != names:
         odd = sorted(set(names) ^ set(subfolders(root/'test')))
         raise InputError(f'{root}/train and {root}/test must have the same class folders; only one of them has {", ".join(odd[:3])}')
-    train, test = (_read_folder(root, names, part) for part in ('train', 'test'))
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f'{root}: training images are {tuple(train.images.shape[1:])}, test images {tuple(test.images.shape[1:])} '
-                         '(channels, height, width): they must agree')
-    return train, test, names
+    return *(_read_folder(root, names, part) for part in ('train', 'test')), names
 
 # %% ../nbs/02_sources.ipynb #7cef8bff
 def held_out(pool:ImageSet, names:list,
@@ -201,9 +194,10 @@ def _read_rows(rows, image, label, names, root, data):
     "The images of a part of a data set; those that are files of their own must lie below `root`."
     datasets = optional('datasets', 'hf')
     number = {name: c for c, name in enumerate(names)}
-    labels = [number.get(y, y) for y in rows[label]]
+    given, numbered = list(rows[label]), isinstance(names[0], str)      # classes with a name each may be numbered
+    labels = [number.get(y, y if numbered else None) for y in given]
     if odd := [i for i, c in enumerate(labels) if type(c) is not int or not 0 <= c < len(names)]:
-        raise InputError(f'{data}: row {odd[0]} has the class {labels[odd[0]]}: classes are numbered from 0 to {len(names) - 1}')
+        raise InputError(f'{data}: row {odd[0]} has the class {given[odd[0]]}, which is none of the {len(names)} of the training set')
     def read(i, x):
         name = f'image {i} of {data}'
         if not x: raise InputError(f'{name} is missing')
@@ -254,7 +248,7 @@ def _read_list(root, file, size):
         raise InputError(f'{file}:{labels.index(beyond) + 1}: class {beyond}, but only {len(labels)} images: classes are numbered from 0, each with an image')
     def read(n, path):
         a, what = _open(root/path, root, f' (line {n} of {file.name})')
-        return path, np.asarray(ImageOps.fit(Image.fromarray(a).convert('RGB'), (size, size), Image.Resampling.BOX)), what
+        return path, np.asarray(ImageOps.fit(Image.fromarray(a), (size, size), Image.Resampling.BOX)), what
     data, done = _stacked((read(n, path) for n, path in enumerate(progress(paths, f'reading {file.name}', unit='image'), 1)), labels)
     _tell(file, done)
     return data, {c: Path(path).parent.name for c, path in zip(labels, paths)}
@@ -337,8 +331,9 @@ def thinned(name:str, train:ImageSet, test:ImageSet, names:list, imbalance_facto
 
 # %% ../nbs/02_sources.ipynb #5793dff8
 def _check_own(data, train, test, names, allow_overlap):
-    "Check a user's images: an `InputError` if they are too small or are in both sets; a warning about duplicates."
-    if min(train.images.shape[2:]) < 4: raise InputError(f'{data}: images of {train.images.shape[3]}×{train.images.shape[2]} pixels are too small: 4 a side or more')
+    "Check a user's images: an `InputError` if some are in both sets; a warning about duplicates and odd sizes."
+    if any(s > 8 and s % 4 for s in train.images.shape[2:]):
+        warn(f'{data}: images of {train.images.shape[3]}×{train.images.shape[2]} pixels cannot be halved twice, so that the generator sees few scales and is slow: sides that are multiples of 8 are better')
     seen = Counter(digests(train.images))
     both = sum(d in seen for d in digests(test.images))
     if both and not allow_overlap:
@@ -356,12 +351,14 @@ def load_split(data:str='fashion',             # `fashion`, `digits`, `mnist:ROO
               ) -> Split:
     "The long-tailed split of a data set; an `InputError` says what is wrong with the input."
     name, _, root = str(data).partition(':')
-    source = dict(data=str(data), allow_overlap=allow_overlap, test_share=test_share)
+    source = dict(data=f'{name}:{Path(root).absolute()}' if root and Path(root).exists() else str(data), allow_overlap=allow_overlap, test_share=test_share)
+    as_it_is = name in ('folder', 'hf', 'pack') or name.startswith('imagenet_lt')
+    if subset != 'ldam' and imbalance_factor is None and (profile or 'natural'*as_it_is) == 'natural':
+        raise InputError(f'{data}: its draws are all alike, as its classes are taken as they are: give --draws ldam')
     if name == 'pack' and root:
         if (imbalance_factor, profile, test_share) != (None, None, None):
             raise InputError(f'{root} is a split already: neither its imbalance nor its test set can be set')
         return replace(from_pack(root), source=source).tested()
-    as_it_is = name in ('folder', 'hf') or name.startswith('imagenet_lt')
     if profile is None: profile = 'natural' if as_it_is and imbalance_factor is None else 'exp'
     if profile == 'natural' and imbalance_factor is not None:
         raise InputError('the natural profile takes the classes as they are: leave the imbalance factor out, or give another profile')

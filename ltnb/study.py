@@ -45,8 +45,12 @@ def study_rows(run:Run, rows='all') -> list: # rows: 'story', 'all', or names
     wanted = dict(story=story, all=CLASSIFIERS).get(rows, [rows]) if isinstance(rows, str) else rows
     for row in wanted: by_name(row, CLASSIFIERS)
     own = run.settings.sau.classifier != run.settings.classifier
-    return [row for row, (what, learner) in CLASSIFIERS.items() if row in wanted
-            and (run.split.full is not None or not what.full) and (own or not learner.like_sau)]
+    def why_not(what, learner):
+        if what.full and run.split.full is None: return 'the balanced set of these images is not known'
+        if learner.like_sau and not own: return 'SAU has the settings of the other classifiers here'
+    lacks = {row: why for row in CLASSIFIERS if row in wanted and (why := why_not(*CLASSIFIERS[row]))}
+    if lacks and rows not in ('story', 'all'): raise InputError('; '.join(f'there is no row {row}: {why}' for row, why in lacks.items()))
+    return [row for row in CLASSIFIERS if row in wanted and row not in lacks]
 
 def study_generators(rows, generators=None, preset=None) -> list: # generators: names; if None those of `rows` and the preset's own
     "The names of generators that are wanted, as `recipe_of` takes them."
@@ -59,6 +63,7 @@ def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) ->
     "All parts whose results a study shows, of one draw."
     rows = study_rows(run, rows)
     recipes = {name: recipe_of(name) for name in study_generators(rows, generators, run.settings.preset)}
+    for recipe in recipes.values(): run.draw(recipe)    # an `InputError` before anything is trained
     parts = {('figures', name, g): (Run.figures, recipe, g) for name, recipe in recipes.items() for g in generator_seeds}
     if run.split.full is not None: parts['floor',] = floor_figures,
     for row in rows:
@@ -177,7 +182,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
              ) -> dict:               # the results, as in DIR/results.json
     "Run all four stages on `splits`, going on where an interrupted run was; returns what is in results.json."
     if isinstance(splits, list) and len({s.sha256 for s in splits}) < len(splits):
-        raise InputError(f'{splits[0].name}: its draws are all alike, as its classes are taken as they are: leave --draws out')
+        raise InputError(f'{splits[0].name}: its draws are all alike, as its classes are taken as they are: give --draws ldam')
     splits, seeds, generator_seeds = splits if isinstance(splits, list) else [splits], list(seeds), list(generator_seeds)
     runs = draws_of(splits, out, run_settings(splits[0], preset, features, network), seeds[0], marks and load_marks(marks), logbook(log, out))
     rows, parts = study_rows(runs[0], rows), study_parts(runs[0], seeds, generator_seeds, rows, generators)

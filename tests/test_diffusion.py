@@ -53,6 +53,26 @@ def test_images_are_the_same_in_any_batches_and_from_any_number_on(pipe):
     assert torch.equal(whole[2:], sample(pipe, y[2:], steps=2, first=2))
 
 
+def test_an_interrupted_drawing_goes_on_where_it_stopped(pipe, tmp_path, monkeypatch):
+    split, path, drawn, stop = load_split('digits'), tmp_path / 'samples/s+hi1.safetensors', [], [24]
+    whole = draw_samples(pipe, split, 4, steps=2)
+    def counted(pipe, labels, *args, first=0, **kwargs):
+        if first in stop: raise KeyboardInterrupt
+        drawn.append(first)
+        return sample(pipe, labels, *args, first=first, **kwargs)
+    monkeypatch.setattr('ltnb.training.PART', 8)
+    monkeypatch.setattr('ltnb.diffusion.sample', counted)
+    with pytest.raises(KeyboardInterrupt): draw_samples(pipe, split, 4, path, steps=2)
+    kept = {p.name for p in path.parent.iterdir()}
+    assert len(kept) == 3 and drawn == [0, 8, 16]
+    other = path.with_name('s+hi1.5.0000000.checkpoint.safetensors')     # of samples with a like name
+    other.write_bytes(b'')
+    (path.parent / sorted(kept)[1]).write_bytes(b'cut')      # a damaged part is drawn again
+    stop.clear()
+    assert draw_samples(pipe, split, 4, path, steps=2).sha256 == whole.sha256 and drawn == [0, 8, 16, 8, 24, 32]
+    assert {p.name for p in path.parent.iterdir() if '.damaged' not in p.name} == {path.name, other.name}
+
+
 def test_samples_that_were_drawn_otherwise_are_refused(pipe, tmp_path):
     split, path = load_split('digits'), tmp_path / 's.safetensors'
     drawn = draw_samples(pipe, split, 2, path, steps=2)

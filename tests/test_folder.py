@@ -2,7 +2,7 @@
 import pytest
 
 from ltnb.core import InputError, load_json, load_sealed, save_json
-from ltnb.folder import LAYOUT, MADE, run_folder
+from ltnb.folder import LAYOUT, MADE, is_whole, run_folder, save_manifest, study_of
 
 
 def refused(out, identity, says, **kwargs):
@@ -47,3 +47,23 @@ def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
     (tmp_path / 'results.json').write_text('{}')
     refused(tmp_path, dict(a=2), 'no study of ours: --fresh deletes nothing there', fresh=True)
     refused(tmp_path, dict(a=2), 'is of another study .no study.json beside it.')
+
+
+def test_a_folder_with_damaged_in_its_name_is_looked_at(tmp_path):
+    out = tmp_path / 'study.damaged'
+    (out / 'samples').mkdir(parents=True)
+    (out / 'samples/a.safetensors').write_bytes(b'a')
+    save_manifest(out)
+    assert not is_whole(out)        # without results
+    save_json(out / 'results.json', {})
+    save_manifest(out)
+    assert is_whole(out)
+    (out / 'samples/a.safetensors').write_bytes(b'b')
+    assert not is_whole(out)
+
+
+def test_marks_on_samples_of_the_same_folder_and_folders_of_experiments_are_said(tmp_path):
+    with run_folder(tmp_path / 'a', dict(marks=None, data='x')): pass
+    refused(tmp_path / 'a', dict(marks=[1], data='x'), 'after copying generators/, samples/')
+    with run_folder(tmp_path / 'b', dict(kind='experiments', settings=dict(preset='tiny'))): pass
+    with pytest.raises(InputError, match='is a folder of experiments, not of a study'): study_of(tmp_path / 'b')

@@ -33,7 +33,7 @@ def test_steps_that_a_checkpoint_has_behind_it_are_not_ahead(tmp_path):
     run, generator, classifier = Run(load_split('digits'), tmp_path, 'small'), (GENERATORS['ddpm'], 0), (REAL, Learner(), None, 0)
     def ahead(): # with a second for each step
         wanted = [(Run.generator, *generator), (Run.trained, *classifier)]
-        return _left(run, wanted, {GENERATORS['ddpm']: (1., False)}, dict(ce=(1., 10, False)), (1., False))[0]
+        return {k: sum(v) for k, v in _left(run, wanted, {GENERATORS['ddpm']: (1., False)}, dict(ce=(1., 10, False)), (1., False))[0].items()}
     all_ = ahead()
     assert all_['generators'] == run.settings.generator.steps and all_['classifiers'] == run.settings.classifier.steps
     for path, done in (run.generator_folder(*generator), 300), (run.classifier_file(*classifier), 50):
@@ -46,7 +46,8 @@ def test_steps_that_a_checkpoint_has_behind_it_are_not_ahead(tmp_path):
 @pytest.mark.parametrize('threads', [1, 2])
 def test_a_forecast_is_for_as_many_workers_as_are_asked_for_but_no_more_than_cores(threads, tmp_path, monkeypatch):
     import ltnb.forecast
-    ahead = dict(seconds=dict(generators=120., samples=60., classifiers=6.), memory=None, disk=1., extrapolated=False)
+    jobs = dict(generators=[60., 60.], samples=[30.], classifiers=[1., 1., 4.])
+    ahead = dict(jobs=[jobs, jobs], memory=100., disk=1., extrapolated=False)    # two draws, one after the other
     monkeypatch.setattr(ltnb.forecast, '_forecast', lambda runs, wanted: dict(ahead, used=torch.get_num_threads()))
     monkeypatch.setattr(os, 'cpu_count', lambda: 3)
     before = torch.get_num_threads()
@@ -54,7 +55,9 @@ def test_a_forecast_is_for_as_many_workers_as_are_asked_for_but_no_more_than_cor
         torch.set_num_threads(threads)
         for workers, at_once, used in (None, threads, 1), (1, 1, threads), (2, 2, 1), (3, 3, 1), (8, 3, 1):
             of = forecast([], [], workers)
-            assert of['seconds']['generators'] == 120. / at_once and of['used'] == used
+            lanes = {1: dict(generators=120., samples=30., classifiers=6.), 2: dict(generators=60., samples=30., classifiers=4.)}
+            assert of['seconds'] == {k: 2 * v for k, v in lanes[min(at_once, 2)].items()} and of['used'] == used     # no job is shared out
+            assert of['memory'] == {1: 100., 2: 300., 3: 400.}[at_once]
     finally: torch.set_num_threads(before)
 
 

@@ -125,6 +125,24 @@ def test_a_filled_training_set_that_is_kept_computes_no_filter_report(run, monke
     with pytest.raises(AssertionError, match='was computed'): run.filled(TrainingSet(Recipe(), 'band'))
 
 
+def test_an_interrupted_filling_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
+    what, drawn, images, settings = replace(FILTERED, target=4.), [], Run.images, replace(run.settings, rounds=1)
+    whole = Run(run.split, shutil.copytree(run.out, tmp_path / 'whole'), settings).filled(what)
+    mine = Run(run.split, shutil.copytree(run.out, tmp_path / 'mine'), settings)
+    def stops(self, recipe, labels, seed=0, draw=None, first=0):
+        if len(drawn) == 2: raise KeyboardInterrupt
+        drawn.append((first, len(labels)))
+        return images(self, recipe, labels, seed, draw, first)
+    monkeypatch.setattr('ltnb.training.PART', 8)
+    monkeypatch.setattr(Run, 'images', stops)
+    with pytest.raises(KeyboardInterrupt): mine.filled(what)
+    assert len(list((tmp_path / 'mine/filled').glob('*.checkpoint.safetensors'))) == 2
+    monkeypatch.setattr(Run, 'images', lambda self, recipe, labels, seed=0, draw=None, first=0:
+                        drawn.append((first, len(labels))) or images(self, recipe, labels, seed, draw, first))
+    assert mine.filled(what).data.sha256 == whole.data.sha256
+    assert len(set(drawn)) == len(drawn) > 2 and not list((tmp_path / 'mine').rglob('*.checkpoint.safetensors'))
+
+
 def test_another_judge_target_or_size_is_refused(run, tmp_path):
     out = shutil.copytree(run.out, tmp_path / 'out')    # where another judge is trained before that is seen
     with pytest.raises(InputError, match='was made with another phi, run'):

@@ -10,8 +10,8 @@ from conftest import make_folder
 from PIL import Image
 
 from ltnb.core import InputError, load_tensors, save_tensors
-from ltnb.data import long_tail_counts, pack
-from ltnb.sources import load_split
+from ltnb.data import ImageSet, Split, long_tail_counts, pack, tail_classes
+from ltnb.sources import load_split, source_of
 
 
 def test_folder(folder):
@@ -97,10 +97,12 @@ def test_lists_such_as_imagenet_lts(tmp_path):
                 lines.append(f'{f} {c}')
         (tmp_path / f'ImageNet_LT_{part}.txt').write_text('\n'.join(lines) + '\n')
     split = load_split(f'imagenet_lt16:{tmp_path}')
-    assert split.counts == [5, 2] and split.image_shape == (3, 16, 16) and split.class_names == ['n00', 'n01']
+    assert split.counts == [5, 2] and split.image_shape == (1, 16, 16) and split.class_names == ['n00', 'n01']
     assert split.profile == 'natural'
     assert (split.train.images[0].int() - 20).abs().max() < 4 and (split.train.images[-1].int() - 120).abs().max() < 4
     assert split.full is None
+    Image.new('RGB', (40, 40), 'red').save(tmp_path / 'test/n00/0.JPEG')
+    with pytest.raises(InputError, match='training images are .1, 16, 16., test images .3, 16, 16.'): load_split(f'imagenet_lt16:{tmp_path}')
     (tmp_path / 'ImageNet_LT_test.txt').write_text('test/n00/0.JPEG 0\ntest/n00/9.JPEG 0\n')
     with pytest.raises(InputError, match=r'9\.JPEG \(line 2 of ImageNet_LT_test\.txt\) is missing'):
         load_split(f'imagenet_lt16:{tmp_path}')
@@ -119,6 +121,31 @@ def test_two_classes_of_one_name_are_refused(tmp_path):
         (tmp_path / f'ImageNet_LT_{part}.txt').write_text(f'{part}/0.png 0\n{part}/1.png 1\n')
     with pytest.raises(InputError, match='1 names stand for several classes, such as t') as e: load_split(f'imagenet_lt16:{tmp_path}', allow_overlap=True)
     assert '\n' not in str(e.value)
+
+
+def test_gray_images_of_a_list_stay_gray_and_the_source_is_found_from_elsewhere(tmp_path, monkeypatch):
+    for part in 'train', 'test':
+        (tmp_path / part).mkdir()
+        for c in range(2): Image.fromarray(np.full((16, 16), 90*c + 9*(part == 'test'), np.uint8)).save(tmp_path / f'{part}/{c}.png')
+        (tmp_path / f'ImageNet_LT_{part}.txt').write_text('a/0.png 0\nb/1.png 1\n' if part == 'train' else 'test/0.png 0\ntest/1.png 1\n')
+    for c, name in enumerate('ab'):
+        (tmp_path / name).mkdir()
+        (tmp_path / f'train/{c}.png').rename(tmp_path / f'{name}/{c}.png')
+    monkeypatch.chdir(tmp_path.parent)
+    split = load_split(f'imagenet_lt16:{tmp_path.name}')
+    assert split.image_shape == (1, 16, 16) and not split.is_colour
+    monkeypatch.chdir(tmp_path / 'a')
+    assert load_split(**source_of(split)).sha256 == split.sha256
+
+
+def test_opaque_pixels_are_not_put_on_white_and_odd_sizes_are_said(tmp_path, caplog):
+    for part in 'train', 'test':
+        for c in range(2):
+            (tmp_path / part / f'class{c}').mkdir(parents=True)
+            for i in range(2): Image.fromarray(np.full((17, 16, 4), [9*c + i, part == 'test', 0, 255], np.uint8)).save(tmp_path / f'{part}/class{c}/{i}.png')
+    split = load_split(f'folder:{tmp_path}')
+    said = [r.getMessage() for r in caplog.records]
+    assert split.image_shape == (3, 17, 16) and len(said) == 1 and 'images of 16×17 pixels cannot be halved twice' in said[0]
 
 
 def test_a_class_number_beyond_the_images_of_a_list(tmp_path):
@@ -141,7 +168,7 @@ def tiny_imagenet(tmp_path):
         (root / 'train' / w / f'{w}_boxes.txt').write_text('')
         for i in range(12): image(root / f'train/{w}/images/{w}_{i}.JPEG', (80 * int(w[1:]), i, 0))
     noted = [('val_1.JPEG', 'n02'), ('val_0.JPEG', 'n01'), ('val_2.JPEG', 'n03'), ('val_3.JPEG', 'n02')]
-    for f, w in noted: image(root / 'val/images' / f, 80 * int(w[1:]), 'L' if f == 'val_0.JPEG' else 'RGB')
+    for f, w in noted: image(root / 'val/images' / f, *((80, 'L') if f == 'val_0.JPEG' else ((80 * int(w[1:]), 0, 0),)))
     (root / 'val/val_annotations.txt').write_text(''.join(f'{f}\t{w}\t0\t0\t62\t62\n' for f, w in noted))
     return root
 
@@ -197,6 +224,18 @@ def test_a_pack_can_hold_the_balanced_set(tmp_path):
     tensors['full.labels'][0] += 1
     save_tensors(tmp_path / 'digits.pack', tensors, **about)
     with pytest.raises(InputError, match='is damaged'): load_split(f'pack:{tmp_path / "digits.pack"}')
+
+
+def test_a_pack_of_one_class_of_tiny_images_or_with_draws_is_refused(tmp_path):
+    def packed(images, labels, names):
+        data = ImageSet(torch.zeros(len(labels), *images, dtype=torch.uint8), torch.tensor(labels))
+        pack(Split('x', data, replace(data, labels=data.labels.clone()), names), tmp_path / 'x.pack')
+        return f'pack:{tmp_path / "x.pack"}'
+    with pytest.raises(InputError, match='one class only'): load_split(packed((1, 8, 8), [0, 0], ['a']))
+    with pytest.raises(InputError, match='3×8 pixels are too small'): load_split(packed((1, 8, 3), [0, 1], ['a', 'b']))
+    with pytest.raises(InputError, match='its draws are all alike'): load_split(packed((1, 8, 8), [0, 1], ['a', 'b']), subset=7)
+    with pytest.raises(InputError, match='is a folder: name a file'): pack(load_split('digits'), tmp_path)
+    with pytest.raises(InputError, match=r"'caf.udce9' cannot be written as UTF-8"): packed((1, 8, 8), [0, 1], ['a', 'caf\udce9'])
 
 
 def test_a_pack_without_a_test_image_of_a_class_is_refused(tmp_path):
@@ -341,7 +380,8 @@ def test_a_test_set_of_a_data_set_is_held_out_as_that_of_a_folder(hub, tmp_path)
     ('size', 'image 41 of hf:.* is 9×8'),
     ('damaged', 'image 0 of hf:.* cannot be read as an image'),
     ('outside', 'is outside'),
-    ('class', 'row 1 has the class 7')])
+    ('class', 'row 1 has the class 7, which is none of the 2 of the training set'),
+    ('class from 1', 'row 0 has the class 0, which is none of the 2 of the training set')])
 def test_a_data_set_that_cannot_be_used_is_one_line(hub, folder, tmp_path, harm, says):
     root, png = tmp_path / 'rows', (folder / 'test/class0/000.png').read_bytes()
     image = lambda x: dict(bytes=x, path=None)
@@ -362,6 +402,7 @@ def test_a_data_set_that_cannot_be_used_is_one_line(hub, folder, tmp_path, harm,
         for part in 'train', 'test':
             table = hub.Dataset.from_dict(rows, features=features).with_format('arrow')[:]
             pq.write_table(table, root / f'{part}.parquet')
+        if harm == 'class from 1': pq.write_table(hub.Dataset.from_dict(dict(rows, label=[1, 2]), features=features).with_format('arrow')[:], root / 'train.parquet')
         if harm == 'class':     # the test set has a class that the training set has not
             pq.write_table(hub.Dataset.from_dict(dict(rows, label=[0, 1]), features=features).with_format('arrow')[:], root / 'train.parquet')
     else: root = 'nobody/nowhere'
@@ -373,3 +414,8 @@ def test_without_datasets_the_command_that_installs_it_is_named(monkeypatch):
     import sys
     monkeypatch.setitem(sys.modules, 'datasets', None)
     with pytest.raises(InputError, match=r"needs the package datasets: pip install 'ltnb\[hf\]'"): load_split('hf:cifar10')
+
+
+def test_no_class_is_no_class_of_the_tail():
+    split = load_split('digits')
+    assert [len(tail_classes(split, n)) for n in (0, 3, 10, 99)] == [0, 3, 10, 10]

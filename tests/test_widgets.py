@@ -1009,7 +1009,7 @@ def test_a_view_is_saved_and_shown_again_or_refused_whole(gallery, tmp_path):
     other = Gallery(gallery.split, dict(c=gallery.samples['a']), flat)
     for refused, why in (TailBrowser(other), "generator: 'a' is none of c"), (TailWall(gallery), 'is no view of a TailWall'):
         with pytest.raises(InputError, match=why): refused.load_view(file)
-    for text in '', '[]', '{}', '{"explorer": "TailBrowser", "states": 3}', '{"explorer": "TailBrowser", "states": {"cls": 0}}', file.read_text().replace('true', '[1]'):
+    for text in '', '[]', '{}', '{"explorer": "TailBrowser", "states": 3}', '{"explorer": "TailBrowser", "states": {"cls": 0}}', file.read_text().replace('true', '[1]'), file.read_text().replace('"a"', '{"a": 1}'):
         file.write_text(text)
         with pytest.raises(InputError, match='view.json'): again.load_view(file)
         assert repr(again) == before

@@ -340,7 +340,7 @@ class Explorer(traitlets.HasTraits):
         states = saved.get('states') if isinstance(saved, dict) and saved.get('explorer') == type(self).__name__ else None
         if not isinstance(states, dict) or set(states) != set(before): raise InputError(f'{path} is no view of a {type(self).__name__}')
         try: self.set_all(**{name: _tuples(states[name]) for name in before})
-        except InputError as e:
+        except (InputError, TypeError) as e:
             self.set_all(**before)
             raise InputError(f'{path} cannot be shown here: {e}') from None
     def set_all(self, **states): # in their order: a class before its page, a page before what is selected there

@@ -33,7 +33,7 @@ def _generator_of(folder, name): # of samples, such as cbdm+cads@1: after the ge
 
 def study_samples(folder:Path) -> tuple[dict, dict]: # name -> ImageSet; name -> how they were drawn
     "The samples of a study, those of the plain model first."
-    files = sorted((folder/'samples').glob('*.safetensors'), key=lambda f: (f.stem.split('@')[0] != 'ddpm', f.stem))
+    files = sorted((f for f in (folder/'samples').glob('*.safetensors') if '.checkpoint.' not in f.name), key=lambda f: (f.stem.split('@')[0] != 'ddpm', f.stem))
     if not files: raise InputError(f'{folder} is no study with samples: there is no {folder}/samples/NAME.safetensors')
     samples, about = {}, {}
     for f in files:
