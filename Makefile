@@ -9,8 +9,8 @@ TORCH_INDEX ?=
 DATA   := fashion
 DRAWS  := ldam,1,2
 PARTS  := after chosen samples filters exposure collapse cbdm classifiers sau noise ladder amounts samplers
-# a study's results without its pictures, to be committed: $(KEEP) FROM TO
-KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); del r['pictures']; save_json(sys.argv[2], r)"
+# a study's results to be committed, without its pictures, or with those of the N rarest classes: $(KEEP) FROM TO [N]
+KEEP   := $(BIN)/python -c "import sys; from ltnb.core import load_json, save_json; r = load_json(sys.argv[1]); tail = [*r.pop('pictures')['tail'].items()]; r |= {'pictures': {'tail': dict(tail[-int(n):])} for n in sys.argv[3:]}; save_json(sys.argv[2], r)"
 OTHERS := $(filter-out $(notdir $(wildcard nbs/[1-4]0_*.ipynb)),$(notdir $(wildcard nbs/*.ipynb)))
 
 .PHONY: help run test lab export readme outputs record record-study record-desk $(PARTS:%=record-%) slides bench faults gpu docs dist extras clean
@@ -85,7 +85,7 @@ record-desk: $(STAMP)
 	@$(BIN)/ltnb study --data $(DESK):$(ROOT) --imbalance-factor 100 --preset desk --generators ddpm,ddpm+w=-0.25,cbdm,t2h,coral \
 	    --rows ce,la,ce+adjusted,la+adjusted,ce+ddpm,ce+cbdm,ce+cbdm+adjusted,ce+cbdm+diffult,ce+cbdm+filter,ce+cbdm+filter+adjusted,sau,sau+adjusted,oracle \
 	    --generator-seeds $(SEEDS) --seeds $(SEEDS) --out runs/record-$(DESK)
-	@$(KEEP) runs/record-$(DESK)/results.json nbs/recorded/$(DESK)-lt.json
+	@$(KEEP) runs/record-$(DESK)/results.json nbs/recorded/$(DESK)-lt.json 2
 
 # Opened without a network: reveal.js and MathJax come from two packages, once, and lie in runs/slides/static
 slides: $(STAMP)
