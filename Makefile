@@ -82,7 +82,7 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 DESK  := cifar10
 SEEDS := 0,1
 record-desk: $(STAMP)
-	@$(BIN)/ltnb study --data $(DESK):$(ROOT) --imbalance-factor 100 --preset desk --generators ddpm,ddpm+w=-0.25,cbdm,t2h,coral \
+	@$(BIN)/ltnb study --data $(DESK):$(ROOT) --imbalance-factor 100 --preset desk --generators ddpm,ddpm+w=-0.25,ddpm+w=0.8,cbdm,cbdm+w=1.6,t2h,coral \
 	    --rows ce,la,ce+adjusted,la+adjusted,ce+ddpm,ce+cbdm,ce+cbdm+adjusted,ce+cbdm+diffult,ce+cbdm+filter,ce+cbdm+filter+adjusted,sau,sau+adjusted,oracle \
 	    --generator-seeds $(SEEDS) --seeds $(SEEDS) --out runs/record-$(DESK)
 	@$(KEEP) runs/record-$(DESK)/results.json nbs/recorded/$(DESK)-lt.json 2

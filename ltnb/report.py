@@ -179,7 +179,7 @@ def _added_said(results):
 def _best_said(results):
     c, rare = results['classifiers'], rarest_group(results)
     pair = next((p for p in PAIRS if set(p) <= set(c)), None)
-    if not pair: return 'No pipeline with generated images was trained beside one without them, so neither can be called better.'
+    if not pair: return 'SAU was not trained beside a classifier of the real images alone, so neither can be called better.'
     how = [c[n]['method'].split(', ')[0] + ' with adjusted logits'*n.endswith('+adjusted') for n in pair]
     a, b = (_percent(c[n][rare]['mean']) for n in pair)
     d = _points(claim(results, *pair), _over(results), 'the first wins', 'the second wins')
