@@ -875,6 +875,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'ltnb.training.drop_parts': ('training.html#drop_parts', 'ltnb/training.py'),
                                'ltnb.training.first_steps': ('training.html#first_steps', 'ltnb/training.py'),
                                'ltnb.training.in_parts': ('training.html#in_parts', 'ltnb/training.py'),
+                               'ltnb.training.is_checkpoint': ('training.html#is_checkpoint', 'ltnb/training.py'),
                                'ltnb.training.lr_at': ('training.html#lr_at', 'ltnb/training.py'),
                                'ltnb.training.steps_done': ('training.html#steps_done', 'ltnb/training.py'),
                                'ltnb.training.train': ('training.html#train', 'ltnb/training.py')},

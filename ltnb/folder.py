@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from .compute import is_main, on_main
 from .core import Damaged, InputError, checked, load_json, load_sealed, save_json, save_sealed, set_aside, sweep, warn
+from .training import is_checkpoint
 
 # %% ../nbs/43_folder.ipynb #5dbfe810
 LAYOUT = 2      # of the files in a folder
@@ -56,7 +57,7 @@ def _claim(out, identity, source):
 # %% ../nbs/43_folder.ipynb #a12ccc35
 def _files(out): # of a run, except its own records, cards, logs, and what is unfinished or damaged
     kept = [p for n in MADE if n not in ('manifest.json', 'lives.json', 'study.json', 'logs') for p in ((out/n).rglob('*') if (out/n).is_dir() else [out/n])]
-    return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and '.checkpoint.' not in p.name and '.damaged' not in p.relative_to(out).as_posix())
+    return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and not is_checkpoint(p) and '.damaged' not in p.relative_to(out).as_posix())
 
 def _sha256(path): return hashlib.sha256(path.read_bytes()).hexdigest()
 

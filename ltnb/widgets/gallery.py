@@ -21,6 +21,7 @@ from ..filtering import KINDS, DropOOD, kinds_of
 from ..metrics import flat, look_alikes, missed, nearest
 from ..policies import POLICIES
 from ..specs import GENERATORS
+from ..training import is_checkpoint
 from .base import Page
 
 # %% ../../nbs/51_widgets_gallery.ipynb #5c5c5a7d
@@ -33,7 +34,7 @@ def _generator_of(folder, name): # of samples, such as cbdm+cads@1: after the ge
 
 def study_samples(folder:Path) -> tuple[dict, dict]: # name -> ImageSet; name -> how they were drawn
     "The samples of a study, those of the plain model first."
-    files = sorted((f for f in (folder/'samples').glob('*.safetensors') if '.checkpoint.' not in f.name), key=lambda f: (f.stem.split('@')[0] != 'ddpm', f.stem))
+    files = sorted((f for f in (folder/'samples').glob('*.safetensors') if not is_checkpoint(f)), key=lambda f: (f.stem.split('@')[0] != 'ddpm', f.stem))
     if not files: raise InputError(f'{folder} is no study with samples: there is no {folder}/samples/NAME.safetensors')
     samples, about = {}, {}
     for f in files:
