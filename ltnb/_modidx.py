@@ -828,6 +828,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'ltnb.study._shown': ('study.html#_shown', 'ltnb/study.py'),
                             'ltnb.study._tail_pictures': ('study.html#_tail_pictures', 'ltnb/study.py'),
                             'ltnb.study._training': ('study.html#_training', 'ltnb/study.py'),
+                            'ltnb.study._used': ('study.html#_used', 'ltnb/study.py'),
                             'ltnb.study.cap_said': ('study.html#cap_said', 'ltnb/study.py'),
                             'ltnb.study.filter_results': ('study.html#filter_results', 'ltnb/study.py'),
                             'ltnb.study.generator_figures': ('study.html#generator_figures', 'ltnb/study.py'),

@@ -41,11 +41,12 @@ def generator_table(results:dict,
 
 # %% ../nbs/72_report.ipynb #deb190ea
 def filter_table(results:dict) -> Table:
-    "Filters by what they keep, and by the purity of labels before and after."
+    "Filters by what they keep, and by the purity of labels before and after; where a training set is filled, of the samples that are used, too."
     share = lambda v: None if v is None else f'{v:.0%}'
     return Table({'filter': name, 'rule': f['rule'], 'generated': f['generated'], 'kept': f['kept'],
                   'label purity before': share(f['label_purity_before']), 'after': share(f['label_purity_after']),
-                  'drawn in all': f.get('drawn'), 'missing': f.get('missing')} for name, f in results['filters'].items())
+                  'drawn in all': f.get('drawn'), 'missing': f.get('missing')}
+                 | ({'used': sum(f['used']), 'label purity, used': share(f['label_purity_used'])} if 'used' in f else {}) for name, f in results['filters'].items())
 
 # %% ../nbs/72_report.ipynb #8dfd3f9c
 def accuracy_table(results:dict) -> Table:

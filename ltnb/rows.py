@@ -17,7 +17,7 @@ from .specs import TAUS, Learner
 # %% ../nbs/47_rows.ipynb #55a444d7
 def chosen_tau(tested:list # what `Run.tested` returns, nested by draw, generator seed, classifier seed
               ) -> dict:   # tau, and rho, the mean of the fitted ones
-    "The tau with the best mean accuracy over classes on the left-out images, over all draws and seeds."
+    "The tau with the best mean accuracy on the left-out images, over the classes that have some, all draws and seeds."
     every = [one for draw in tested for g in draw for one in g]
     means = torch.tensor([[acc for acc, _ in one['left_out']] for one in every]).nanmean(2).mean(0)     # (TAUS,)
     return dict(tau=TAUS[int(means.argmax())], rho=round(sum(one['rho'] for one in every) / len(every), 4))

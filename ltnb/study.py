@@ -78,10 +78,15 @@ def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) ->
 # %% ../nbs/73_study.ipynb #ff0a4337
 @part(lambda run, what, seed, fill: [filled_part(what, seed) if fill else (Run.samples, what.recipe, seed), *run.judges()])
 def filter_results(run:Run, what:TrainingSet, seed:int, fill:bool) -> dict:
-    "What a filter does to the samples of a generator, for results.json; and, if some row is filled up with it, what that took."
+    "What a filter does to the samples of a generator, for results.json; and, if some row is filled up with it, what that took and which samples it used."
     r, filled = run.filter_report(what, seed), run.filled(what, seed) if fill else None
-    took = dict(drawn=sum(filled.generated), rounds=filled.rounds, missing=sum(filled.missing.values())) if fill else {}
+    took = dict(drawn=sum(filled.generated), rounds=filled.rounds, missing=sum(filled.missing.values()), **_used(run, filled.data)) if fill else {}
     return dict(rule=r.rule, **took, **r.summary(), histogram=_histogram(r.relative))
+
+def _used(run, data): # generated images of a training set: of each class; share that the oracle takes for their class, None where that is not known
+    used, judge = data[data.synthetic], run.judge()
+    right = judge(used.images).argmax(1) == used.labels if judge and len(used) else None
+    return dict(used=torch.bincount(used.labels, minlength=run.split.num_classes).tolist(), label_purity_used=None if right is None else right.float().mean().item())
 
 def _histogram(relative, top=4., bins=40):
     "Distances in units of d_f, the last bin holding all beyond."

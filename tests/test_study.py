@@ -27,12 +27,12 @@ from ltnb.filtering import Filter
 from ltnb.marks import save_marks
 from ltnb.metrics import flat, missed
 from ltnb.rebalancing import METHODS
-from ltnb.report import report
+from ltnb.report import filter_table, report
 from ltnb.runs import Run
 from ltnb.sources import load_split
 from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, STORY, TAUS, Learner, Recipe,
                         TrainingSet)
-from ltnb.study import ROOM, _pictures, generator_figures, kept_run, run_study, study_generators, study_rows
+from ltnb.study import ROOM, _pictures, filter_results, generator_figures, kept_run, run_study, study_generators, study_rows
 
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency',
@@ -68,6 +68,8 @@ def check_contract(r):
     for f in r['filters'].values():
         assert 0 <= f['kept'] <= f['generated'] and abs(f['id'] + f['aid'] + f['ood'] - 1) < 1e-6
         assert f['generator'] in r['generators'] and {'label_purity_before', 'label_purity_after'} <= set(f)
+        if 'used' in f:
+            assert len(f['used']) == C and sum(f['used']) <= f['drawn'] and (f['label_purity_used'] is None or 0 <= f['label_purity_used'] <= 1)
     for c in r['classifiers'].values():
         assert len(c['per_class']) == C and isinstance(c['training_set'], str)
         for s in [c[k] for k in ('accuracy', 'many', 'medium', 'few')] + c['per_class']:
@@ -273,6 +275,7 @@ def test_one_more_row_of_each_table_is_a_loss_a_filter_and_a_learner_more(folder
     assert set(r['classifiers']) == {'ce+cbdm+diffult', 'mine'} and r['generators']['mine']['train_steps'] == 40
     drawn = r['filters']['mine+half']
     assert drawn['kept'] * 2 == drawn['generated'] and drawn['rule'].startswith('Half')
+    assert sum(drawn['used']) + drawn['missing'] == 3*24 - 24 - 12 - 6 and drawn['label_purity_used'] is None       # there is no oracle
     mine = r['classifiers']['mine']
     assert (mine['method'], mine['training_set']) == ('smoothed', 'real + filtered TWICE')
     assert mine['accuracy']['mean'] > 0 and '<td>mine</td>' in (tmp_path / 'out/report.html').read_text()
@@ -335,6 +338,19 @@ def test_figures_over_generator_seeds_are_means_with_their_spread():
     assert f['spread']['overall']['recall'] == pytest.approx(.02 ** .5) and f['few']['recall'] is None
     one = generator_figures([run(.2, .1)])
     assert one['spread']['overall']['recall'] is None and one['intervals'] == dict(few=.2) == f['intervals']
+
+
+@pytest.mark.slow
+def test_the_samples_that_a_filled_training_set_uses_are_counted_and_judged(tmp_path):
+    run, what = Run(load_split('digits'), tmp_path, 'tiny'), TrainingSet(Recipe(), 'neighbours')
+    shown, filled = filter_results(run, what, 0, True), run.filled(what)
+    used = filled.data[filled.data.synthetic]
+    assert shown['used'] == torch.bincount(used.labels, minlength=10).tolist() and 0 < sum(shown['used']) == len(used)
+    assert sum(shown['used']) + shown['missing'] == sum(max(run.split.counts) - n for n in run.split.counts)
+    assert shown['label_purity_used'] == pytest.approx((run.judge()(used.images).argmax(1) == used.labels).float().mean().item())
+    table, = filter_table(dict(filters=dict(mine=shown)))
+    assert table['used'] == len(used) and table['label purity, used'] == f"{shown['label_purity_used']:.0%}"
+    assert not {'used', 'label_purity_used', 'missing'} & set(filter_results(run, what, 0, False))      # no row is trained on it
 
 
 @pytest.mark.slow
