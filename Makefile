@@ -23,7 +23,7 @@ help:
 	@echo 'make export   after an edit in nbs/: clean the notebooks, write the package and README.md'
 	@echo 'make outputs  execute all notebooks, to commit what they show'
 	@echo 'make record   what is behind the figures with spread: three draws of the long tail (hours; by parts: make record-study, record-filters …)'
-	@echo 'make record-desk ROOT=… CIFAR-10-LT on two cores, a night for each seed (DESK=fashion_mnist: Fashion-MNIST at its full size)'
+	@echo 'make record-desk ROOT=… CIFAR-10-LT on two cores, a night and more for each seed (DESK=fashion_mnist: Fashion-MNIST at its full size)'
 	@echo 'make bench    what is fast, by how much, and against what, on this machine (under ten minutes on two cores)'
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
 	@echo 'make faults   processes killed at random moments, 40 times each of five commands; goes on where it was (an hour); the table is tests/faults/kills.md'
@@ -77,7 +77,7 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 	@$(BIN)/ltnb experiment $* --data $(DATA) --draws $(DRAWS) --out runs/experiments-$(DATA)
 	@mkdir -p nbs/recorded/$(DATA) && cp runs/experiments-$(DATA)/experiments/$*.json nbs/recorded/$(DATA)/
 
-# A night on two cores for each seed, with images at their full size: CIFAR-10-LT, or DESK=fashion_mnist; ROOT is torchvision's folder of the data.
+# A night and more on two cores for each seed, with images at their full size: CIFAR-10-LT, or DESK=fashion_mnist; ROOT is torchvision's folder of the data.
 # SEEDS, of generators and of classifiers: run SEEDS=0 first; with more seeds the same command goes on from there.
 DESK  := cifar10
 SEEDS := 0,1
