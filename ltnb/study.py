@@ -79,9 +79,14 @@ def study_parts(run:Run, seeds, generator_seeds, rows='all', generators=None) ->
 @part(lambda run, what, seed, fill: [filled_part(what, seed) if fill else (Run.samples, what.recipe, seed), *run.judges()])
 def filter_results(run:Run, what:TrainingSet, seed:int, fill:bool) -> dict:
     "What a filter does to the samples of a generator, for results.json; and, if some row is filled up with it, what that took and which samples it used."
-    r, filled = run.filter_report(what, seed), run.filled(what, seed) if fill else None
-    took = dict(drawn=sum(filled.generated), rounds=filled.rounds, missing=sum(filled.missing.values()), **_used(run, filled.data)) if fill else {}
-    return dict(rule=r.rule, **took, **r.summary(), histogram=_histogram(r.relative))
+    filled = run.filled(what, seed) if fill else None
+    def make():
+        r = run.filter_report(what, seed)
+        took = dict(drawn=sum(filled.generated), rounds=filled.rounds, missing=sum(filled.missing.values()), **_used(run, filled.data)) if fill else {}
+        return dict(rule=r.rule, **took, **r.summary(), histogram=_histogram(r.relative))
+    of = dict(recorded(what), seed=seed, rule=repr(run.filter_of(what)[0]), marks=run.marks, samples=run.samples(what.recipe, seed).sha256,
+              filled=fill and filled.data.sha256, **run.judged_by)
+    return run.kept_row(f"filter-{run.file('filled', what.name, seed).stem}", of, make)
 
 def _used(run, data): # generated images of a training set: of each class; share that the oracle takes for their class, None where that is not known
     used, judge = data[data.synthetic], run.judge()

@@ -341,7 +341,7 @@ def test_figures_over_generator_seeds_are_means_with_their_spread():
 
 
 @pytest.mark.slow
-def test_the_samples_that_a_filled_training_set_uses_are_counted_and_judged(tmp_path):
+def test_the_samples_that_a_filled_training_set_uses_are_counted_and_judged(tmp_path, monkeypatch):
     run, what = Run(load_split('digits'), tmp_path, 'tiny'), TrainingSet(Recipe(), 'neighbours')
     shown, filled = filter_results(run, what, 0, True), run.filled(what)
     used = filled.data[filled.data.synthetic]
@@ -351,6 +351,10 @@ def test_the_samples_that_a_filled_training_set_uses_are_counted_and_judged(tmp_
     table, = filter_table(dict(filters=dict(mine=shown)))
     assert table['used'] == len(used) and table['label purity, used'] == f"{shown['label_purity_used']:.0%}"
     assert not {'used', 'label_purity_used', 'missing'} & set(filter_results(run, what, 0, False))      # no row is trained on it
+    assert filter_results(run, what, 0, True) == shown
+    monkeypatch.setattr(Run, 'filter_report', lambda *args: 1 / 0)
+    assert filter_results(run, what, 0, True) == shown       # kept
+    with pytest.raises(ZeroDivisionError): filter_results(run, TrainingSet(Recipe(), 'diffult'), 0, False)
 
 
 @pytest.mark.slow
