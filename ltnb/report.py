@@ -154,7 +154,7 @@ def _collapse_said(results):
     def reached(name, g, first=''):
         here, there = (of_ and f'{of_:.0%}' for of_ in (g[rare]['recall'], g[common]['recall']))
         if here is None: return f'what {name.upper()} reaches is not known'
-        said = f'{name.upper()} reaches {here}' + f' of the held-out images of classes with {GROUP_SAID[rare]} training images'*bool(first)
+        said = f'{name.upper()} reaches {here}' + f' of the real images of classes with {GROUP_SAID[rare]} training images'*bool(first)
         if rare == common or there is None: return said
         a, b = values(g, rare), values(g, common)
         d = paired_difference(a, b, len(results.get('draws', [0])) if len(a) > 1 else 1)
@@ -345,5 +345,5 @@ def report(results:dict) -> str: # a whole HTML page
     return pages.get_template('report.html').render(
         results, rare=rarest_group(results), tables=tables, figures=_figures(results), conclusions=conclusions(results),
         tail=_wall(results, tail), kinds=_wall(results, kinds), modes=_modes(results, pictures.get('missed', {})),
-        over=_over(results), said=GROUP_SAID, space=FEATURES.get(features, features), intervals=_recall_intervals(results),
+        over=_over(results), said=GROUP_SAID, space=FEATURES.get(features, features), real=results['settings']['metrics'].get('real', 'held-out test images'), intervals=_recall_intervals(results),
         published=_published(results), made_with={k: json.dumps(v) for k, v in made_with.items()})

@@ -83,6 +83,14 @@ def test_changed_figures_change_the_tables(results):
     assert gain_table(results) != gain_table(RECORDED)
 
 
+@pytest.mark.parametrize('real', ['held-out test images', 'balanced training set'])
+def test_the_page_says_which_real_images_samples_are_compared_with(results, real):
+    r = json.loads(json.dumps(results))
+    r['settings']['metrics']['real'] = real
+    page = ' '.join(report(r).split())
+    assert f'A real image ({real}) is reached' in page and f'the share of real images ({real})' in page
+
+
 def test_draws_are_said_and_a_gain_is_over_them(results):
     text = words(report(results))
     assert '600 test images; 1 draw of the long tail, 5 classifier seeds, 3 generator seeds' in text
