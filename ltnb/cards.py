@@ -73,7 +73,7 @@ def _figures(ways): # name of a way to draw -> `class_figures`
 # %% ../nbs/34_cards.ipynb #14d2c41d
 def model_card(training:dict,       # a generator's `.training`
                figures:dict=None,   # name of a way to draw -> `class_figures` of the samples
-               features:str=None    # the features that figures are measured in
+               features:str=None    # what figures are measured on, in words
               ) -> str:             # Markdown, with the Hub's metadata at the top
     "A model card: what a generator was trained on and how, how good it is by group, and what it must not be used for."
     of, loss = training.get('data') or dict(name='?', class_names=[], counts=[], image_shape=[]), training['loss']
@@ -82,13 +82,14 @@ def model_card(training:dict,       # a generator's `.training`
     rare = [_plain(name) for name, n in zip(of['class_names'], of['counts']) if group_of(n) == 'few']
     some = f' (fewer than 20: {", ".join(rare[:10])}{" …" if len(rare) > 10 else ""})' if rare else ''
     measured = 'No figures have been measured yet.' if not figures else (
-        f'Against held-out real images, by classes with over 100 (many), 20 to 100 (medium) and fewer than 20 (few) training images; '
+        f'By classes with over 100 (many), 20 to 100 (medium) and fewer than 20 (few) training images; '
         f'precision, recall, coverage, Fréchet distance and memorised on {features}. Figures of other studies, or on other features, do not compare.'
         f'\n\n{_figures(figures)._repr_markdown_()}')
     return '\n\n'.join([
         '---\nlibrary_name: diffusers\npipeline_tag: unconditional-image-generation\ntags:\n- class-conditional\n- long-tailed\n- ltnb\n---',
         f'# {loss["name"]} on {_plain(of["name"])}',
-        f'A class-conditional diffusion model for {"×".join(map(str, of["image_shape"]))} images (channels, height, width), trained from scratch '
+        f'A class-conditional diffusion model for {"×".join(map(str, of["image_shape"]))} images (channels, height, width), '
+        f'{"fine-tuned from another generator" if training.get("start") else "trained from scratch"} '
         f'by ltnb {__version__} on {sum(of["counts"]):,} images of {len(of["counts"])} classes.',
         '## How to use it', _USE.replace('{null}', str(len(of['counts']))), '## What it must not be used for', _NOT_FOR.replace('{rare}', some),
         '## Figures', measured, '## Training images', classes._repr_markdown_(),

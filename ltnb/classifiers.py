@@ -258,7 +258,7 @@ def train_classifier(split:Split,                       # for the shapes only
                      device=None,
                      frozen:nn.Module=None,             # a trained classifier whose features are kept; only a new head learns
                      chance:torch.Tensor=None,          # (N,) sampling weights of the images; read in epochs if None
-                     inputs=(),                         # 'data', 'frozen', 'chance': if only these differ from the classifier at `path`, it is moved aside and trained again
+                     inputs=(),                         # 'data' and what follows from it, such as 'loss' (counts) and 'settings' (epochs): if only these differ from the classifier at `path`, it is trained again
                      **kwargs                           # for `ltnb.training.train`: `save_every`, `watch`
                     ) -> nn.Module:                     # in evaluation mode
     "A classifier trained on `data`, with the weights of the last step; loaded if `path` has it, an `InputError` if it has another."

@@ -171,7 +171,7 @@ def machine() -> dict:
     "The system, processor and device that this runs on, with the numbers of CPUs, threads and processes."
     device = default_device()
     return dict(system=platform.system(), processor=platform.machine(),
-                cpus=os.cpu_count(), threads=torch.get_num_threads(), processes=team().num_processes,
+                cpus=os.cpu_count(), threads=torch.get_num_threads(), processes=_state().num_processes,
                 device=torch.cuda.get_device_name() if device.type == 'cuda' else device.type)
 
 # %% ../nbs/03_compute.ipynb #613a8bf5

@@ -23,7 +23,7 @@ class InputError(ValueError):
     "Bad input. The message is one line: what is wrong, and what would be right."
 
 class Damaged(InputError):
-    "A file of this package is not as it was written; if it can be made again, it is moved aside and made again."
+    "A file of this package is not as it was written, or what it was made from has been made anew; if it can be made again, it is moved aside and made again."
 
 class TrainingError(RuntimeError):
     "Training cannot go on. If a loss is not finite, the message names the step, the learning rate and the last good checkpoint."
@@ -209,9 +209,9 @@ def one_line(error:Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 def set_aside(path:str|Path, why:Exception):
-    "Move a damaged file or folder to NAME.damaged (or the next free such name) and log a warning."
+    "Move a file or folder that is damaged or out of date to NAME.aside (or the next free such name) and log a warning."
     path = Path(path)
-    aside = next(p for n in itertools.count() if not (p := path.with_name(f'{path.name}.damaged{n or ""}')).exists())
+    aside = next(p for n in itertools.count() if not (p := path.with_name(f'{path.name}.aside{n or ""}')).exists())
     os.replace(path, aside)
     warn(f'{str(why).rpartition(": delete it")[0] or why}: moved to {aside.name}, and made again')
 

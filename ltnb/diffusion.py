@@ -8,7 +8,7 @@ __all__ = ['CBDM_CODE', 'SAMPLERS', 'noise_schedule', 'GeneratorSettings', 'gene
            'ClassConditionalPipeline', 'scheduler_said', 'with_sampler', 'sample', 'samples_about', 'draw_samples']
 
 # %% ../nbs/07_diffusion.ipynb #0eb36918
-import inspect, math, time
+import inspect, math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -369,9 +369,8 @@ def draw_samples(pipe:ClassConditionalPipeline,
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
     about = dict(seed=seed, per_class=per_class, sampler=scheduler_said(pipe.scheduler), steps=steps, guidance=guidance,
                  policy=describe(policy), generator_sha256=fingerprint(pipe.unet.state_dict()), phi=describe((asked or {}).get('phi')))
-    start = time.perf_counter()
     def of(labels, first): return sample(pipe, labels, seed, guidance, steps, first=first, policy=policy, asked=asked)
-    def draw(): return in_parts(of, labels, path, about, inputs), time.perf_counter() - start
+    def draw(): return in_parts(of, labels, path, about, inputs)
     def save(path, drawn, about):
         save_tensors(path, dict(images=drawn[0], labels=labels), **about, count=len(labels), seconds=drawn[1])
         drop_parts(path)

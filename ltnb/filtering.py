@@ -11,7 +11,7 @@ import torch
 
 from .core import InputError
 from .filters import (Balanced, BalancedNeighbours, Band, Confidence, Filter, InsideManifold, NearestPrototype, Quota, Ranked,
-                          by_class, finite_rows, in_parts)
+                          by_class, finite_rows, in_blocks)
 from .metrics import distances, nearest
 
 # %% ../nbs/30_filtering.ipynb #58c147b0
@@ -41,7 +41,7 @@ def relative_distance(features:torch.Tensor, # (M, D)
                       center:torch.Tensor, d_f:torch.Tensor # as `class_balls` returns them
                      ) -> torch.Tensor:      # (M,)
     "Distance to the class mean in units of d_f; where d_f is 0, only the image itself is at distance 0."
-    d = in_parts(lambda f, y: (f - center[y]).norm(dim=1), features, labels)
+    d = in_blocks(lambda f, y: (f - center[y]).norm(dim=1), features, labels)
     return d / d_f[labels].clamp(min=torch.finfo(d_f.dtype).tiny)
 
 def kinds_of(relative:torch.Tensor) -> torch.Tensor: # (M,) as `relative_distance` returns them -> (M,) indices into `KINDS`

@@ -49,15 +49,16 @@ def _claim(out, identity, source):
     differ = [k for k in identity if study['identity'].get(k) != identity[k]]
     if differ:
         else_ = ', after copying generators/, samples/ (and draws/) there: marks are of these samples' if differ == ['marks'] else ''
+        anew = '' if 'kind' in identity else ', or --fresh to start anew'     # experiments are never deleted
         raise InputError(f'{out} holds another study (its {", ".join(differ)} differ{"s" if len(differ) == 1 else ""}): '
-                         f'give another --out{else_}, or --fresh to start anew')
+                         f'give another --out{else_}{anew}')
     if source and study.get('source') != source:    # the images lie elsewhere now
         with suppress(OSError): save_sealed(out/'study.json', study | said)
 
 # %% ../nbs/43_folder.ipynb #a12ccc35
-def _files(out): # of a run, except its own records, cards, logs, and what is unfinished or damaged
+def _files(out): # of a run, except its own records, cards, logs, and what is unfinished or moved aside
     kept = [p for n in MADE if n not in ('manifest.json', 'lives.json', 'study.json', 'logs') for p in ((out/n).rglob('*') if (out/n).is_dir() else [out/n])]
-    return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and not is_checkpoint(p) and '.damaged' not in p.relative_to(out).as_posix())
+    return sorted(p for p in kept if p.is_file() and p.name != 'README.md' and not is_checkpoint(p) and '.aside' not in p.relative_to(out).as_posix())
 
 def _sha256(path): return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -280,7 +280,7 @@ class Run:
         def more(labels, first):
             labels = labels[torch.isin(labels, number)]
             of = lambda labels, first: self.images(what.recipe, labels, seed, first=first)
-            images = in_parts(of, torch.searchsorted(number, labels), path, about, ['drawn', 'phi'], first)
+            images, _ = in_parts(of, torch.searchsorted(number, labels), path, about, ['drawn', 'phi'], first)
             return ImageSet.generated(images, labels), of_all(r.filter.keep(phi(images), labels))
         return fill_classes(self.split, r.samples, of_all(r.kept), self.target(what), more, self.settings.rounds)
 
@@ -301,7 +301,7 @@ class Run:
         first = self.trained(what, learner.first, generator_seed, seed) if learner.first else None
         path = self.classifier_file(what, learner, generator_seed, seed)
         return own.train(self.split, self.training_set(what, generator_seed), settings, seed, path, first, watch=self.log.watch(path),
-                         inputs=['data', 'frozen', 'chance'] if what.recipe or learner.first else ())
+                         inputs=['data', 'loss', 'settings', 'frozen', 'chance'] if what.recipe or learner.first else ())
 
     def classifier_file(self, what:TrainingSet, learner:Learner, generator_seed:int|None, seed:int) -> Path:
         "Where a classifier is kept."

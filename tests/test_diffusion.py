@@ -1,5 +1,7 @@
 "The class-conditional diffusion model: presets, samplers, the null label, and pixels folded into channels."
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from ltnb.core import InputError, rng
 from ltnb.data import ImageSet, Split
 from ltnb.diffusion import (SAMPLERS, ddpm_loss, draw_samples, generator_settings, noise_schedule, noisy_batch,
-                            patch_of, predict_noise, sample, unet, with_sampler)
+                            patch_of, predict_noise, sample, samples_about, unet, with_sampler)
 from ltnb.generators import train_generator
 from ltnb.sources import load_split
 
@@ -61,6 +63,7 @@ def test_an_interrupted_drawing_goes_on_where_it_stopped(pipe, tmp_path, monkeyp
         drawn.append(first)
         return sample(pipe, labels, *args, first=first, **kwargs)
     monkeypatch.setattr('ltnb.training.PART', 8)
+    monkeypatch.setattr('ltnb.training.time', SimpleNamespace(perf_counter=itertools.count().__next__))     # each part takes a second
     monkeypatch.setattr('ltnb.diffusion.sample', counted)
     with pytest.raises(KeyboardInterrupt): draw_samples(pipe, split, 4, path, steps=2)
     kept = {p.name for p in path.parent.iterdir()}
@@ -70,7 +73,8 @@ def test_an_interrupted_drawing_goes_on_where_it_stopped(pipe, tmp_path, monkeyp
     (path.parent / sorted(kept)[1]).write_bytes(b'cut')      # a damaged part is drawn again
     stop.clear()
     assert draw_samples(pipe, split, 4, path, steps=2).sha256 == whole.sha256 and drawn == [0, 8, 16, 8, 24, 32]
-    assert {p.name for p in path.parent.iterdir() if '.damaged' not in p.name} == {path.name, other.name}
+    assert samples_about(path)['seconds'] == 5      # of all parts, those of the interrupted drawing too
+    assert {p.name for p in path.parent.iterdir() if '.aside' not in p.name} == {path.name, other.name}
 
 
 def test_samples_that_were_drawn_otherwise_are_refused(pipe, tmp_path):

@@ -93,7 +93,7 @@ def test_what_was_made_of_a_generator_that_is_trained_anew_elsewhere_is_made_aga
     _save_generator(out / 'generators/ddpm', pipe, pipe.training)
     again = run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, **QUIET)
     said = [r.message for r in caplog.records if r.name == 'ltnb']
-    assert any('samples/ddpm.safetensors was made of another generator_sha256: moved to ddpm.safetensors.damaged, and made again' in m for m in said)
+    assert any('samples/ddpm.safetensors was made of another generator_sha256: moved to ddpm.safetensors.aside, and made again' in m for m in said)
     assert all('\n' not in m and 'made again' in m for m in said) and is_whole(out)
     assert figures(again)['generators']['cbdm'] == figures(results)['generators']['cbdm']
     assert figures(again)['generators']['ddpm'] != figures(results)['generators']['ddpm']
@@ -167,15 +167,15 @@ def test_a_damaged_checkpoint_is_moved_aside_and_the_training_begins_again(tmp_p
     flip(path)
     parts, step = optimiser(0., lambda i: 1.)
     train(step, 5, parts, path, {})
-    assert parts['net'][0] == -5 and 'made again' in caplog.text and (tmp_path / 'x.checkpoint.damaged').exists()
+    assert parts['net'][0] == -5 and 'made again' in caplog.text and (tmp_path / 'x.checkpoint.aside').exists()
 
 
 def test_what_is_set_aside_is_never_deleted_and_what_is_not_ours_is_left(tmp_path, caplog):
     for i in range(3):
         (tmp_path / 'x').write_text(str(i))
         set_aside(tmp_path / 'x', Damaged(f'{tmp_path}/x is damaged (a: b): delete it, and it is made again'))
-    assert [(tmp_path / f'x.damaged{n}').read_text() for n in ('', 1, 2)] == ['0', '1', '2']
-    assert caplog.messages[0] == f'{tmp_path}/x is damaged (a: b): moved to x.damaged, and made again'
+    assert [(tmp_path / f'x.aside{n}').read_text() for n in ('', 1, 2)] == ['0', '1', '2']
+    assert caplog.messages[0] == f'{tmp_path}/x is damaged (a: b): moved to x.aside, and made again'
     from ltnb.generators import train_generator
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine/thesis.tex').write_text('mine')
@@ -627,7 +627,7 @@ def test_no_pickle_is_read(whole, bars, tmp_path, monkeypatch):
         plant(out / name)
     results = run_study(load_split(f'folder:{bars}'), out, 'tiny', rows=ROWS, **QUIET)
     assert figures(results) == figures(whole[0]) and not trace.exists()
-    assert list(out.glob('generators/ddpm.checkpoint.safetensors.damaged'))     # it was looked at
+    assert list(out.glob('generators/ddpm.checkpoint.safetensors.aside'))     # it was looked at
     from torchvision.datasets import CIFAR10
     for f, _ in [*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta['filename'], '']]: plant(tmp_path / CIFAR10.base_folder / f)
     two_classes(tmp_path / 'folder', plant)
@@ -686,7 +686,7 @@ def test_a_damaged_note_of_former_lives_is_moved_aside(tmp_path, text, caplog):
     from ltnb.folder import Lives
     (tmp_path / 'lives.json').write_text(text)
     Lives(tmp_path, dict(threads=1)).add('trained', 5.)
-    assert 'moved to lives.json.damaged' in caplog.text and (tmp_path / 'lives.json.damaged').read_text() == text
+    assert 'moved to lives.json.aside' in caplog.text and (tmp_path / 'lives.json.aside').read_text() == text
     assert Lives(tmp_path, dict(threads=1)).seconds['trained'] == 5
 
 

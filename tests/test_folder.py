@@ -49,8 +49,8 @@ def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
     refused(tmp_path, dict(a=2), 'is of another study .no study.json beside it.')
 
 
-def test_a_folder_with_damaged_in_its_name_is_looked_at(tmp_path):
-    out = tmp_path / 'study.damaged'
+def test_a_folder_with_aside_in_its_name_is_looked_at(tmp_path):
+    out = tmp_path / 'study.aside'
     (out / 'samples').mkdir(parents=True)
     (out / 'samples/a.safetensors').write_bytes(b'a')
     save_manifest(out)

@@ -133,7 +133,7 @@ def test_an_interrupted_filling_goes_on_where_it_stopped(run, tmp_path, monkeypa
         if len(drawn) == 2: raise KeyboardInterrupt
         drawn.append((first, len(labels)))
         return images(self, recipe, labels, seed, draw, first)
-    monkeypatch.setattr('ltnb.training.PART', 8)
+    monkeypatch.setattr('ltnb.training.PART', 64)
     monkeypatch.setattr(Run, 'images', stops)
     with pytest.raises(KeyboardInterrupt): mine.filled(what)
     assert len(list((tmp_path / 'mine/filled').glob('*.checkpoint.safetensors'))) == 2
@@ -172,6 +172,19 @@ def test_what_was_made_with_a_judge_that_is_trained_anew_is_made_again(run, tmp_
     assert len(said) == 3
     after = all_of()
     assert after[0] != before[0] and after[1] != before[1] and len(caplog.records) == 3
+
+
+def test_a_classifier_is_trained_anew_where_its_filled_set_has_another_size(run, tmp_path, monkeypatch, caplog):
+    "Class counts in a loss, and the number of steps in epochs, follow from the training set."
+    settings = replace(run.settings, classifier=replace(run.settings.classifier, epochs=2))
+    filled, la = run.training_set(FILTERED), by_name('la', CLASSIFIERS)[1]
+    def trained(data):
+        monkeypatch.setattr(Run, 'training_set', lambda self, what, seed: data)
+        return Run(run.split, tmp_path, settings).trained(FILTERED, la, 0, 0)
+    for _ in range(2): trained(filled)
+    assert not caplog.messages
+    for _ in range(2): trained(filled[torch.arange(len(filled) - 9)])
+    assert len(caplog.messages) == 1 and 'was made of another loss, settings, data: moved to' in caplog.messages[0]
 
 
 def test_a_filter_that_was_changed_is_noticed(run, monkeypatch):

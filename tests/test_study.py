@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,18 +22,18 @@ from ltnb.classifiers import CrossEntropy, class_accuracy
 from ltnb.cli import main
 from ltnb.core import InputError, load_tensors, rng
 from ltnb.data import ImageSet, Split, long_tail_counts, pack
-from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss
+from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss, samples_about
 from ltnb.between import FILTERS
 from ltnb.filtering import Filter
-from ltnb.marks import save_marks
+from ltnb.marks import load_marks, save_marks
 from ltnb.metrics import flat, missed
 from ltnb.rebalancing import METHODS
 from ltnb.report import filter_table, report
 from ltnb.runs import Run
 from ltnb.sources import load_split
 from ltnb.specs import (CLASSIFIERS, FILTERS_SHOWN, GENERATORS, LOSSES, STORY, TAUS, Learner, Recipe,
-                        TrainingSet)
-from ltnb.study import ROOM, _pictures, filter_results, generator_figures, kept_run, run_study, study_generators, study_rows
+                        TrainingSet, recipe_of)
+from ltnb.study import ROOM, _check_marks, _pictures, filter_results, generator_figures, kept_run, run_study, study_generators, study_rows
 
 
 METRICS = {'precision', 'recall', 'density', 'coverage', 'diversity', 'frechet', 'memorised', 'class_consistency',
@@ -189,6 +190,11 @@ def test_a_report_of_many_classes_can_be_mailed(classes, most, pairs):
     assert shapes == {(65, 33*pairs - 1, 3)} and f'class {classes - 1}' in shown
 
 
+def test_filtered_samples_are_named_as_their_filter_is():
+    tail = _pictures(made_up_run(3, 8, 1, ['ddpm+w=1']), ['ddpm+w=1'], 0)['tail']
+    assert all(list(shown) == ['real', 'ddpm+w=1', 'ddpm+w=1+filter'] for shown in tail.values()) and len(tail) == 3
+
+
 def test_what_is_left_can_be_used_alone(study):
     _, out = study
     images = ClassConditionalPipeline.from_pretrained(out / 'generators/cbdm')(class_labels=[0, 1],
@@ -227,12 +233,13 @@ def test_more_seeds_keep_what_is_there_and_make_what_is_missing(study, bars, tmp
     results, out = study
     more = tmp_path / 'more'
     shutil.copytree(out, more)
-    wider = run_study(load_split(f'folder:{bars}'), more, 'tiny', seeds=[0, 1], rows=['ce'], generators=['ddpm'],
+    wider = run_study(load_split(f'folder:{bars}'), more, 'tiny', seeds=[0, 1], rows=['ce'], generators=['ddpm', 'cbdm'],
                       say=lambda line: None)
     first = results['classifiers']['ce']['few']['values']
     assert wider['classifiers']['ce']['few']['values'][:1] == first and wider['seeds'] == [0, 1]
     kept, now = stamps(out / 'generators'), stamps(more / 'generators')
     assert [s for _, s in sorted(kept.items())] == [s for _, s in sorted(now.items())]      # nothing trained again
+    assert not list(more.rglob('*.aside*'))     # figures of a filter whose training set no row asks for, either
 
 
 @pytest.mark.slow
@@ -305,6 +312,14 @@ def test_draws_are_the_outer_unit_and_each_has_its_part_of_the_folder(tmp_path, 
         assert (out / name).exists() and (out / 'draws/1' / name).exists()
     assert {p.name for p in (out / 'draws').iterdir()} == {'1'} and not list((out / 'draws').rglob('results.json'))
     assert "2 draws of the long tail" in (out / 'report.html').read_text()
+    shown_once = {'real images.json', 'filter-ddpm+diffult.json', 'filter-ddpm+neighbours.json'}
+    assert shown_once <= {p.name for p in (out / 'rows').iterdir()} and not any((out / 'draws/1/rows' / name).exists() for name in shown_once)
+    about = samples_about(out / 'draws/1/samples/ddpm.safetensors')
+    save_marks(tmp_path / 'marks.json', dict(ddpm=(about, torch.ones(about['count']))))
+    runs = [Run(s, out / where, 'tiny', marks=load_marks(tmp_path / 'marks.json')) for s, where in zip(splits, ('', 'draws/1'))]
+    check = lambda runs: _check_marks(runs, [recipe_of('ddpm')], [0], 1, lambda *done: None)
+    check(runs)
+    with pytest.raises(InputError, match='of other samples than this study has'): check(runs[:1])
     before = stamps(out)
     monkeypatch.setattr('ltnb.study.make', lambda *args: 1 / 0)
     assert without_timings(go()) == without_timings(r) and stamps(out) == before
@@ -397,6 +412,9 @@ def test_marks_made_by_hand_overrule_the_filters(study, bars, tmp_path, capsys):
         assert r['filters'][f'ddpm+{name}']['kept'] == results['filters'][f'ddpm+{name}']['kept']
     with pytest.raises(InputError, match='its marks differs'):
         run_study(split, marked, 'tiny', rows=FEW, **QUIET)
+    for part in 'generators', 'samples': shutil.copytree(out / part, tmp_path / 'ddpm' / part)
+    r = run_study(split, tmp_path / 'ddpm', 'tiny', marks=tmp_path / 'marks.json', rows=['ce+cbdm+filter'], generators=['ddpm'], **QUIET)
+    assert list(r['generators']) == ['ddpm']        # marks of samples that only a row has
     save_marks(tmp_path / 'other.json', dict(cbdm=(about | dict(seed=9), marks)))
     for part in 'generators', 'samples': shutil.copytree(out / part, tmp_path / 'again' / part)
     for file, says in ('other.json', 'of other samples than this study has'), ('none.json', 'none.json is missing'):
@@ -420,3 +438,11 @@ def test_a_study_shows_generators_and_ways_of_sampling_that_are_asked_for_by_nam
     said = []
     again = run_study(load_split('digits'), tmp_path / 'out', 'tiny', rows=['ce'], generators=names, seeds=[0], say=said.append)
     assert again == json.loads(json.dumps(results)) and 'nothing to do' in said[0]
+
+
+def test_a_study_whose_images_have_come_to_know_their_balanced_set_is_not_finished(tmp_path):
+    split, out, said = load_split('digits'), tmp_path / 'out', []
+    r = run_study(replace(split, full=None), out, 'tiny', rows=['ce'], **QUIET)
+    assert r['floor'] is None
+    again = run_study(split, out, 'tiny', rows=['ce'], seeds=[0], say=said.append)
+    assert again['floor'] and not any('nothing to do' in line for line in said)

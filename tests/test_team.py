@@ -205,6 +205,7 @@ def test_a_study_by_accelerate_launch_is_the_study_of_one_process(tmp_path, bars
     assert done.stdout.count('Split bars') == 1 and 'Traceback' not in done.stderr and 'Warning' not in done.stderr
     by_two = json.loads((tmp_path / 'two/results.json').read_text())
     assert set(by_two) == set(by_one) and set(by_two['classifiers']) == set(by_one['classifiers'])
+    assert (by_one['machine']['processes'], by_two['machine']['processes']) == (1, 2)
     # what no generator is in: bit by bit
     assert by_two['classifiers']['ce'] == json.loads(json.dumps(by_one['classifiers']['ce']))
     for name, g in by_one['generators'].items():

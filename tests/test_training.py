@@ -19,7 +19,7 @@ from ltnb.generators import load_generator, train_generator
 from ltnb.rebalancing import ClassBalanced, Focal
 from ltnb.sau import SAULoss
 from ltnb.sources import load_split
-from ltnb.training import Watch, artifact, describe, first_steps, lr_at, train
+from ltnb.training import Watch, artifact, describe, first_steps, in_parts, lr_at, train
 from ltnb.trust import Relabelling
 
 
@@ -97,7 +97,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_losses(tmp_path):
     with pytest.raises(InputError, match='x.checkpoint.safetensors was made with another a: '): counting(**how | dict(about=dict(a=2)))
     with pytest.raises(TrainingStopped): counting(**how | dict(about=dict(a=2), inputs=['a']))      # from its beginning
     assert seen[-1] == ({'net'}, 6, 0)
-    assert (tmp_path / 'x.checkpoint.safetensors.damaged').exists()
+    assert (tmp_path / 'x.checkpoint.safetensors.aside').exists()
 
 
 def test_the_first_steps_are_timed_and_no_more_are_taken():
@@ -188,3 +188,14 @@ def test_what_was_trained_otherwise_is_refused(tmp_path):
         train_generator(split, settings=settings, seed=1, path=tmp_path / 'g')
     with pytest.raises(InputError, match='was made with another loss, settings'):
         train_generator(split, CBDMLoss(split.prior), replace(settings, steps=2), path=tmp_path / 'g')
+
+
+def test_parts_of_a_drawing_are_drawn_again_where_what_they_are_drawn_with_has_changed(tmp_path, monkeypatch, caplog):
+    "A filter that is fitted anew keeps other samples, so that other images are missing."
+    monkeypatch.setattr('ltnb.training.PART', 4)
+    path, draw = tmp_path / 'filled.safetensors', lambda y, first: y.to(torch.uint8).view(-1, 1, 1, 1)
+    of = lambda labels, **about: in_parts(draw, labels, path, dict(dict(sampler='ddim', phi='a'), **about), ['phi'])[0].flatten().tolist()
+    assert of(torch.arange(8)) == of(torch.arange(8)) == [*range(8)] and not caplog.messages
+    assert of(torch.arange(1, 9), phi='b') == [*range(1, 9)]
+    assert len(caplog.messages) == 2 and all('was made of another phi, of: moved to' in m for m in caplog.messages)
+    with pytest.raises(InputError, match='was made with another sampler'): of(torch.arange(1, 9), phi='b', sampler='ddpm')
