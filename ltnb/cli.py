@@ -42,6 +42,7 @@ def _add_data(*parsers):
         p.add_argument('--data', default='fashion', metavar='DATA',
                        help='fashion, digits, mnist:ROOT, fashion_mnist:ROOT, cifar10:ROOT, cifar100:ROOT, '
                             'tiny_imagenet:ROOT, imagenet_lt64:ROOT, folder:ROOT, hf:NAME or pack:FILE (default: fashion)')
+        p.add_argument('--download', action='store_true', help='fetch a standard data set that is not there')
 
 def _add_tail(*parsers):
     for p in parsers:
@@ -49,7 +50,6 @@ def _add_tail(*parsers):
                        help='n_max / n_min (default: 60 for fashion, 20 for digits, 100 for the standard sets, a folder as it is)')
         p.add_argument('--profile', choices=('exp', 'step', 'pareto', 'natural'),
                        help='how the counts fall (default: exp; a folder: natural)')
-        p.add_argument('--download', action='store_true', help='fetch a standard data set that is not there')
         p.add_argument('--allow-overlap', action='store_true', help='take a folder or lists whose test images are training images, too')
         p.add_argument('--test-share', type=float, metavar='SHARE',
                        help='share of each class to hold out for the test where a folder or hf:NAME has no test set, such as 0.2')
@@ -161,14 +161,16 @@ def _study(a):
     from ltnb.published import deviations
     from ltnb.runs import draws_of
     from ltnb.report import accuracy_table, generator_table, rarest_group
+    from ltnb.sources import load_split
     from ltnb.specs import cap_of, run_settings
     from ltnb.study import cap_said, run_study, study_parts
     splits = [_split(a, draw) for draw in a.draws]
     split, rows = splits[0], a.rows[0] if a.rows in (['story'], ['all']) else a.rows
     cap = cap_of(split, a.preset)
     a.seeds = a.seeds or [*range(cap.seeds if cap else 3)]
-    if a.notebooks and (split.name, a.preset, a.seeds, a.generator_seeds[0], a.draws[0], a.network) != ('fashion', 'small', [0, 1, 2], 0, 'ldam', None):
-        raise InputError('--notebooks goes with --data fashion, --preset small and the default draw, seeds and network, '
+    if a.notebooks and ((a.preset, a.seeds, a.generator_seeds[0], a.network, a.features) != ('small', [0, 1, 2], 0, None, None)
+                        or split.sha256 != load_split('fashion').sha256):
+        raise InputError('--notebooks goes with --data fashion, --preset small and the default draw, tail, seeds, network and features, '
                          'which the stage notebooks are written for')
     if a.notebooks and a.marks:
         raise InputError('--notebooks goes without --marks: the stage notebooks are about what filters do by themselves')
@@ -231,10 +233,13 @@ def _lab(a):
     os.execv(sys.executable, [sys.executable, '-m', 'jupyterlab', f'--notebook-dir={a.dest}', *root, f'{a.dest}/index.ipynb'])
 
 def _experiment(a):
+    from ltnb.compute import on_main
     from ltnb.experiments import known_experiment, run_experiment
+    from ltnb.sources import load_split
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/experiments-{a.data.partition(":")[0]}{preset}')
     for name in a.names: known_experiment(name)
+    if a.download: on_main(lambda: bool(load_split(a.data, download=True)))
     for name in a.names:
         run_experiment(name, a.data, a.preset, a.seeds, a.draws, out, a.workers, say, a.log)
         say(f'{out}/experiments/{name}.json')

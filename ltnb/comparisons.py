@@ -189,6 +189,6 @@ def chosen_table(recorded:dict) -> Table: # what `ltnb experiment chosen` left
     def row(family, r):
         d, way = row_above(recorded, r, base), _way(r['recipe']) if r['recipe'] else ''
         return {'loss': family[0], 'trained on': family[1], 'tried': r['tried'], 'samples': way, 'filter': r['filter'] if r['recipe'] else '',
-                'generated': _where(r) if r['recipe'] else '', 'weight': r['omega'] if r['recipe'] else None, 'tau': r['few']['chosen']['tau'], 'validation': r['validation']['mean'],
+                'generated': _where(r) if r['recipe'] else '', 'weight': r['omega'] if r['recipe'] else None, 'tau': r['few']['chosen']['tau'], 'validation': None if r['full'] else r['validation']['mean'],     # trained on the left-out images
                 'few': r['few']['mean'], 'all': r['accuracy']['mean'], 'few above ' + base['method']: with_interval(d)}
     return Table(row(family, r) for family, r in rows.items())

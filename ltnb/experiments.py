@@ -124,7 +124,7 @@ EXPERIMENTS = dict(collapse=_collapse, cbdm=_cbdm, samplers=_samplers,
 # %% ../nbs/70_experiments.ipynb #e7b6f9e0
 @part(lambda run, what, seed: [filled_part(what, seed), *run.judges()])
 def training_set_figures(run:Run, what:TrainingSet, seed:int) -> dict:
-    "What the filter did, and the quality of the generated images that it let through, both for the few-shot classes."
+    "What the filter did, and the quality of the generated images that it let through, for the few-shot classes; `missing` and `rounds` are of all classes."
     def figures():
         report, filled, few = run.filter_report(what, seed), run.filled(what, seed), run.split.groups['few']
         data, drawn = run.training_set(what, seed), sum(filled.generated[c] for c in few)

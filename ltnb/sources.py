@@ -122,12 +122,13 @@ def _read_folder(root, class_names, part):
 
 def _read_files(root, files, part, others=()): # files: each with its class; others: what is left out
     read = ((f, *_open(f, root)) for f, _ in progress(files, f'reading {root/part}', unit='image'))
-    data, done = _stacked(read, [c for _, c in files])
+    data, done = _stacked(read, [c for _, c in files], root/part)
     _tell(root/part, done, others)
     return data
 
-def _stacked(images, labels): # images: name, pixels and what was converted of each
+def _stacked(images, labels, where): # images: name, pixels and what was converted of each
     "Images of one size as a set, gray if all of them are; and what was converted."
+    if not labels: raise InputError(f'{where} has no images')
     x, converted, first = None, [], None
     for i, (name, a, done) in enumerate(images):
         if x is None: x, first = np.empty((len(labels), 1 if a.ndim == 2 else 3, *a.shape[:2]), np.uint8), name
@@ -203,7 +204,7 @@ def _read_rows(rows, image, label, names, root, data):
         if not x: raise InputError(f'{name} is missing')
         return name, *(_pixels(io.BytesIO(x['bytes']), name) if x.get('bytes') else _open(Path(x['path'] or ''), root, f' ({name})'))
     column = rows.cast_column(image, datasets.Image(decode=False))[image]
-    out, done = _stacked((read(i, x) for i, x in enumerate(progress(column, f'reading {data}', unit='image'))), labels)
+    out, done = _stacked((read(i, x) for i, x in enumerate(progress(column, f'reading {data}', unit='image'))), labels, data)
     _tell(data, done)
     return out
 
@@ -249,7 +250,7 @@ def _read_list(root, file, size):
     def read(n, path):
         a, what = _open(root/path, root, f' (line {n} of {file.name})')
         return path, np.asarray(ImageOps.fit(Image.fromarray(a), (size, size), Image.Resampling.BOX)), what
-    data, done = _stacked((read(n, path) for n, path in enumerate(progress(paths, f'reading {file.name}', unit='image'), 1)), labels)
+    data, done = _stacked((read(n, path) for n, path in enumerate(progress(paths, f'reading {file.name}', unit='image'), 1)), labels, file)
     _tell(file, done)
     return data, {c: Path(path).parent.name for c, path in zip(labels, paths)}
 
@@ -318,12 +319,13 @@ def read_pool(data:str, download:bool=False, test_share:float=None) -> tuple: # 
 def thinned(name:str, train:ImageSet, test:ImageSet, names:list, imbalance_factor:float, profile:str='exp',
             subset:str|int='ldam', source:dict=None, n_max:int=None) -> Split:
     "The long-tailed split of a pool; its largest class has `n_max` images, but at most as many as the pool's smallest class (the default)."
-    smallest = min(train.counts(len(names)))
+    smallest = min(pool := train.counts(len(names)))
+    if not smallest: raise InputError(f'{name}: no training image in class {names[pool.index(0)]}: every class needs at least one')
     n_max = min(n_max or smallest, smallest)
     counts = long_tail_counts(n_max, len(names), imbalance_factor, profile)
     if min(counts) < 1:
         raise InputError(f'{name}: with {n_max} images in its largest class, an imbalance factor of {imbalance_factor:g} leaves class '
-                         f'{names[counts.index(min(counts))]} with no training image: at most {n_max} can be asked for')
+                         f'{names[counts.index(min(counts))]} with no training image: ask for less than {n_max}')
     order = thin_out(train.labels, [smallest] * len(names), subset).view(len(names), smallest)
     full, spare = (train[i.flatten()] for i in (order[:, :n_max], order[:, n_max:]))
     return Split(name, train[thin_out(train.labels, counts, subset)], test, names, full, profile,

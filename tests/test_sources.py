@@ -1,4 +1,5 @@
 "Every source of images, and what is said of bad input."
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ def test_folder(folder):
     assert split.full is None
     thinned = load_split(f'folder:{folder}', 3)
     assert thinned.counts == [6, 3, 2] and thinned.full.counts(3) == [6, 6, 6]
-    with pytest.raises(InputError, match='at most 6'): load_split(f'folder:{folder}', 50)
+    with pytest.raises(InputError, match='less than 6'): load_split(f'folder:{folder}', 50)
     with pytest.raises(InputError, match='natural profile'): load_split(f'folder:{folder}', 3, 'natural')
 
 
@@ -419,3 +420,9 @@ def test_without_datasets_the_command_that_installs_it_is_named(monkeypatch):
 def test_no_class_is_no_class_of_the_tail():
     split = load_split('digits')
     assert [len(tail_classes(split, n)) for n in (0, 3, 10, 99)] == [0, 3, 10, 10]
+
+
+def test_an_empty_class_is_named_where_a_tail_is_asked_for(folder):
+    shutil.copytree(folder / 'test/class0', folder / 'test/class3')
+    (folder / 'train/class3').mkdir()
+    with pytest.raises(InputError, match='no training image in class class3: every class needs at least one'): load_split(f'folder:{folder}', 10)

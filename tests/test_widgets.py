@@ -4,6 +4,7 @@ import gc
 import html
 import io
 import itertools
+import json
 import re
 import threading
 import time
@@ -813,6 +814,8 @@ def test_a_monitor_as_a_plain_watch_draws_samples_and_changes_nothing():
     m = TrainingMonitor(split=split, every=0., steps=2, n=2)
     watched, plain = train_generator(split, ddpm_loss, settings, watch=m), train_generator(split, ddpm_loss, settings)
     assert m.images.shape == (8, 1, 8, 8) and len(m.losses) == 6 and m.figure()
+    m.pause()
+    assert m.description().startswith('finished · step 6 of 6') and 'left' not in m.description()
     for a, b in zip(watched.unet.state_dict().values(), plain.unet.state_dict().values()): assert torch.equal(a, b)
 
 
@@ -1014,6 +1017,44 @@ def test_a_view_is_saved_and_shown_again_or_refused_whole(gallery, tmp_path):
         with pytest.raises(InputError, match='view.json'): again.load_view(file)
         assert repr(again) == before
     with pytest.raises(InputError, match='there is no file'): again.load_view(tmp_path / 'none.json')
+
+
+def test_a_view_of_what_depends_on_what_is_selected_is_shown_again(gallery, tmp_path, monkeypatch):
+    b, file = TailBrowser(gallery, 1), tmp_path / 'view.json'
+    b.like, b.sort = ('a', 8), 'likeness'
+    b.save_view(file)
+    again = TailBrowser(gallery)
+    again.load_view(file)
+    assert (again.like, again.sort, repr(again)) == (b.like, b.sort, repr(b))
+    saved = json.loads(file.read_text())
+    saved['states'] |= dict(like=None, sort='number', page=999)
+    file.write_text(json.dumps(saved))
+    with pytest.raises(InputError, match='view.json cannot be shown here: page'): again.load_view(file)
+    assert (again.like, again.sort) == (b.like, b.sort)
+    monkeypatch.setattr(TailMap, 'COLUMNS', 1)
+    m = TailMap(gallery, 'all')
+    m.selected, m.page = tuple(('a', i) for i in range(9)), 2
+    m.save_view(file)
+    other = TailMap(gallery)
+    other.load_view(file)
+    assert (other.selected, other.page) == (m.selected, 2) and m.pages == 3
+
+
+def test_a_file_that_cannot_be_written_is_said_below_the_widget(gallery, tmp_path):
+    b = TailBrowser(gallery, 1)
+    view = b.open()
+    view.do(weakref.WeakMethod(b.save_view), str(tmp_path))     # a folder
+    assert 'irectory' in view.message.value and str(tmp_path) in view.message.value
+
+
+def test_a_class_that_a_generator_did_not_draw_can_be_sorted_by_likeness(gallery):
+    samples = gallery.samples['a']
+    g = Gallery(gallery.split, dict(a=samples, b=samples[samples.labels != 1]), flat, judge)
+    assert g.facts('features', 'b', 1).shape == (0, g.real.shape[1])
+    b = TailBrowser(g, 0)
+    b.generator, b.like, b.sort = BOTH, ('a', int(g.numbers('a', 0)[0])), 'likeness'
+    b.cls = 1
+    assert b.cls == 1 and 'likeness' in b.sort
 
 
 def explorers(gallery, pipe): # one of each kind

@@ -186,12 +186,13 @@ class View:
         return self.help, box
 
     def do(self, action:weakref.WeakMethod, *args):
-        "Call a method of the explorer for the reader; bad input is shown, not raised."
+        "Call a method of the explorer for the reader; bad input, and a file that cannot be written, are shown, not raised."
         method = action()
         if method is None or self.refreshing == threading.get_ident(): return
         self.say('')
         try: method(*args)
         except InputError as e: self.say(str(e))
+        except OSError as e: self.say(f'{e.strerror or e}: {e.filename2 or e.filename or "no file"}')
 
     def say(self, text:str):
         "Show a line below the widgets."

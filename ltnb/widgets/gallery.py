@@ -151,7 +151,8 @@ class Gallery:
     def facts(self, fact:str, name:str, c:int) -> torch.Tensor: # (n,), or (n, D) features
         "A fact of `FACTS` about each of a generator's samples of class `c`, in the order of their numbers."
         if (fact, name, c) not in self._facts:
-            self._facts[fact, name, c] = FACTS[fact](self, name, c) if len(self.numbers(name, c)) else torch.zeros(0)
+            self._facts[fact, name, c] = FACTS[fact](self, name, c) if len(self.numbers(name, c)) \
+                else torch.zeros((0, self.real.shape[1]) if fact == 'features' else 0)
         return self._facts[fact, name, c]
 
     def fact(self, fact:str, name:str, i:int): # a number, or (D,) features

@@ -128,16 +128,16 @@ class TailMap(Explorer):
     "Real and generated images as points; `selected` are those whose images are shown, as (source, number), `point` one that is looked at."
     ROWS, COLUMNS = 4, 6
     HELP = {'ArrowLeft ArrowRight ArrowUp ArrowDown': 'on the map: walk from point to point; in the images: from one to the next',
-            '(a line drawn around points)': 'select them, and see their images', '(a click)': 'look at a point',
-            'Enter Space [Nearest (Enter)]': 'select the points nearest to the one that is looked at; so does a double click',
+            '(a line drawn around points)': 'select them, and see their images', '(a click)': 'look at a point, and select the points nearest to it',
+            'Enter Space [Nearest (Enter)]': 'select the points nearest to the one that is looked at',
             '+ [Zoom in (+)]': 'show where the selected points lie', '- 0 [Show all (0)]': 'show all',
             'PageUp PageDown [◀] [▶]': 'turn the page of images', '(the boxes)': 'show and hide a source', 'Escape [Nothing (Esc)]': 'select nothing'}
     classes = Choice('classes', lambda m: m.class_choices)
     space = Choice('space', lambda m: ['features']*bool(m.gallery.phi) + ['pixels'])
     method = Choice('method', lambda m: METHODS)
     k = Number('nearest', 24, lambda m: (1, 200, 1))
-    page = Number('page', 1, lambda m: (1, m.pages, 1))
     sources, selected = traitlets.Any(()), traitlets.Any(())
+    page = Number('page', 1, lambda m: (1, m.pages, 1))     # of what is selected, so it is set after that
     point, window = traitlets.Any(None), traitlets.Any(None)    # window: x from, x to, y from, y to
 
     def __init__(self, gallery:Gallery,

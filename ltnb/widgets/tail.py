@@ -84,11 +84,11 @@ class TailBrowser(Explorer):
         '[Like this (l)]': 'the most alike first', '[Save marks]': 'write the marks, with their reasons, for ltnb study --marks'}
     cls = Choice('class', lambda b: class_options(b.gallery.split))
     generator = Choice('generator', lambda b: [*b.gallery.samples] + [BOTH]*(len(b.gallery.samples) > 1))
+    like = traitlets.Any(None)                      # generator and number of the sample that likeness is to; before `sort`, which may be by it
     sort = Choice('sort by', lambda b: [(v, k) for k, v in SORTS.items() if k == 'number' or (b.like if k == 'likeness' else b.gallery.has(k))])
     backwards = traitlets.Bool().tag(label='backwards')
     kind = Choice('kind', lambda b: ['all'] + [*KINDS]*bool(b.gallery.phi))
     folded = traitlets.Bool().tag(label='look-alikes folded')
-    like = traitlets.Any(None)                      # generator and number of the sample that likeness is to
     real = Choice('real images', lambda b: ['training', 'held out'])
     page = Number('page', 1, lambda b: (1, b.pages, 1))
     selected = traitlets.Any(None)

@@ -88,6 +88,12 @@ class TrainingMonitor(Explorer, Watch):
             self._shown_at = now
             self.refresh()
 
+    def detach(self):
+        "`train` says that it ends; where the monitor is only a `watch`, nobody else does."
+        if self.run is not None: return
+        self.status = 'finished' if len(self.losses) == self.total else 'stopped'
+        self.refresh()
+
     def _draw(self):
         labels = [c for c in self.classes for _ in range(self.n)]
         noise = [rng(0, 'monitor', i) for _ in self.classes for i in range(self.n)]
@@ -119,7 +125,7 @@ class TrainingMonitor(Explorer, Watch):
 
     def pause(self):
         "Hold the training after the step that is being done."
-        if self.status != 'running': return
+        if self.status != 'running' or self.run is None: return     # a training that is not ours cannot be held
         self._go.clear()
         self.status = 'paused'
         self.refresh()
