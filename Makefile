@@ -46,9 +46,9 @@ $(STAMP): settings.ini constraints.txt
 run: $(STAMP)
 	@$(BIN)/ltnb study --data fashion --out $(RUN) --notebooks nbs
 
-# two processes of one thread each, which take whole files, the longest first
+# two processes of one thread each, which take whole files, the longest first; what they import is compiled once, and not in each of many processes
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 lab: $(STAMP)
 	@$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb

@@ -1,4 +1,5 @@
 "Slides need nothing from a network, and give no result away before its guess."
+import functools
 import json
 import re
 import shutil
@@ -7,9 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import ROOT
-from slides import HEIGHT, MATHJAX, REVEAL, WIDTH, is_folded, laid_out, slides
+from slides import HEIGHT, MATHJAX, REVEAL, WIDTH, is_folded, laid_out
+from slides import slides as made
 
 CHROMIUM = '/usr/bin/chromium'
+slides = functools.cache(made)
 STAGES = sorted((ROOT / 'nbs').glob('[1-4]0_*.ipynb'))
 DECKS = [ROOT / 'nbs/60_reading_group.ipynb', *STAGES, ROOT / 'nbs/25_after.ipynb']
 
