@@ -152,6 +152,6 @@ def test_a_study_puts_its_figures_into_the_cards(study, tmp_path):
     update_card(edited, run.generator('cbdm').training, {'cbdm': run.figures('cbdm')}, 'pixels')
     assert edited.read_text() == 'mine'     # as the line that asks for a new one is not in it
     edited.write_text(card.replace('cbdm', 'CBDM'))
-    update_card(edited, run.generator('cbdm').training, {'cbdm': run.figures('cbdm')}, 'features of the cross-entropy classifier')
+    update_card(edited, run.generator('cbdm').training, {'cbdm': run.figures('cbdm')}, 'features of the cross-entropy classifier (real images: held-out test images)')
     assert edited.read_text() == card
     assert is_whole(out) and 'generators/cbdm/README.md' not in json.loads((out / 'manifest.json').read_text())
