@@ -319,8 +319,7 @@ def read_pool(data:str, download:bool=False, test_share:float=None) -> tuple: # 
 def thinned(name:str, train:ImageSet, test:ImageSet, names:list, imbalance_factor:float, profile:str='exp',
             subset:str|int='ldam', source:dict=None, n_max:int=None) -> Split:
     "The long-tailed split of a pool; its largest class has `n_max` images, but at most as many as the pool's smallest class (the default)."
-    smallest = min(pool := train.counts(len(names)))
-    if not smallest: raise InputError(f'{name}: no training image in class {names[pool.index(0)]}: every class needs at least one')
+    smallest = min(Split(name, train, test, names).counts)      # an `InputError` that names the classes without an image
     n_max = min(n_max or smallest, smallest)
     counts = long_tail_counts(n_max, len(names), imbalance_factor, profile)
     if min(counts) < 1:
