@@ -140,6 +140,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                           'ltnb.cli._draws': ('cli.html#_draws', 'ltnb/cli.py'),
                           'ltnb.cli._experiment': ('cli.html#_experiment', 'ltnb/cli.py'),
                           'ltnb.cli._export': ('cli.html#_export', 'ltnb/cli.py'),
+                          'ltnb.cli._fetch': ('cli.html#_fetch', 'ltnb/cli.py'),
                           'ltnb.cli._file_name': ('cli.html#_file_name', 'ltnb/cli.py'),
                           'ltnb.cli._lab': ('cli.html#_lab', 'ltnb/cli.py'),
                           'ltnb.cli._names': ('cli.html#_names', 'ltnb/cli.py'),

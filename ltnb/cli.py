@@ -145,11 +145,14 @@ def say(line:str):
 def _file_name(name): # of a data set: a pack may have any
     return re.sub(r'[^\w.-]+', '-', name).strip('.-') or 'data'
 
-def _split(a, subset='ldam'):
+def _fetch(a, load): # what `load` reads: one process fetches, then all read
     from ltnb.compute import on_main
+    if a.download: on_main(lambda: bool(load()))
+
+def _split(a, subset='ldam'):
     from ltnb.sources import load_split
     load = lambda: load_split(a.data, a.imbalance_factor, a.profile, subset, a.download, a.allow_overlap, a.test_share)
-    if a.download: on_main(lambda: bool(load()))      # one process fetches, then all read
+    _fetch(a, load)
     return load()
 
 # %% ../nbs/90_cli.ipynb #4372c447
@@ -233,13 +236,12 @@ def _lab(a):
     os.execv(sys.executable, [sys.executable, '-m', 'jupyterlab', f'--notebook-dir={a.dest}', *root, f'{a.dest}/index.ipynb'])
 
 def _experiment(a):
-    from ltnb.compute import on_main
     from ltnb.experiments import known_experiment, run_experiment
     from ltnb.sources import load_split
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/experiments-{a.data.partition(":")[0]}{preset}')
     for name in a.names: known_experiment(name)
-    if a.download: on_main(lambda: bool(load_split(a.data, download=True)))
+    _fetch(a, lambda: load_split(a.data, download=True))
     for name in a.names:
         run_experiment(name, a.data, a.preset, a.seeds, a.draws, out, a.workers, say, a.log)
         say(f'{out}/experiments/{name}.json')
