@@ -29,7 +29,9 @@ def of_network(name, split, settings, steps, compile):
     ways = dict(bf16=Speed(bf16=True)) if has_bf16(DEVICE) else {}
     ways['channels_last'] = Speed(channels_last=True)
     if has_bf16(DEVICE): ways['bf16, channels_last'] = Speed(bf16=True, channels_last=True)
-    if compile: ways['torch.compile' + ', bf16, channels_last' * (DEVICE.type == 'cuda')] = Speed(*[DEVICE.type == 'cuda'] * 2, True)
+    cuda = DEVICE.type == 'cuda'
+    if compile: ways['torch.compile' + ', bf16' * cuda] = Speed(bf16=cuda, compile=True)
+    if cuda: ways['CUDA graphs, bf16'] = Speed(bf16=True, graph=True)
     found = []
     for way, speed in ways.items():
         fast, its_losses = step(split, settings, speed, steps)

@@ -55,6 +55,7 @@ def rows():
     split, cpu = photographs(), DEVICE.type == 'cpu'
     settings = replace(generator_settings(split, 'paper'), batch_size=8 if cpu else 64)
     speed = usual_speed(DEVICE, settings.steps)
+    speed = replace(speed, compile=speed.compile and not speed.graph)
     before = usual_way(split, settings)
     after, _ = seconds_a_step(lambda watch: train_generator(split, cbdm_for(split), settings, watch=watch), 6 if cpu else 40, 2 if cpu else 10)
 

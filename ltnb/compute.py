@@ -134,13 +134,14 @@ class Speed:
     bf16: bool = False
     channels_last: bool = False
     compile: bool = False
+    graph: bool = False     # the passes of a training are CUDA graphs, where the network has no hooks; it is then not compiled
 
 def usual_speed(device:torch.device,
                 steps:int=0      # of training; 0 for sampling
                ) -> Speed:
     "The fastest way found; but on a CPU samples are drawn in single precision, so that an image does not depend on its batch."
     cuda = device.type == 'cuda'
-    return Speed(has_bf16(device) and (cuda or steps > 0), cuda, cuda and steps >= 20_000)
+    return Speed(has_bf16(device) and (cuda or steps > 0), compile=cuda and steps >= 20_000, graph=cuda and steps > 0)
 
 # %% ../nbs/03_compute.ipynb #e754c00b
 def to_device(x:torch.Tensor, device) -> torch.Tensor:

@@ -10,6 +10,7 @@ import errno
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -63,6 +64,27 @@ def _save_generator(path, pipe, about):
         except SafetensorError as e: raise OSError(f'{path} cannot be written ({e})') from e     # a full disk, say
         save_sealed(tmp/'training.json', pipe.training | dict(sha256=_sha256(pipe)))
 
+# %% ../nbs/36_generators.ipynb #5b9a41e7
+class _Recorded(torch.nn.Module):
+    "A network as a loss calls it. Its first pass in a step, forward and backward, is a CUDA graph; what else the loss asks of the network runs as usual."
+    def __init__(self, net, bf16):
+        super().__init__()
+        self.net, self.bf16, self.graph, self.shape, self.ready = net, bf16, None, None, False   # ready: before each step
+
+    def forward(self, x, t, class_labels):
+        run, first, self.ready = partial(predict_noise, self.net), self.ready and torch.is_grad_enabled(), False
+        if first and self.graph is None:
+            self.shape = x.shape
+            with torch.autocast('cuda', torch.bfloat16, self.bf16, cache_enabled=False):
+                self.graph = torch.cuda.make_graphed_callables(_Passes(self.net), (x, t, class_labels))
+        return UNet2DOutput((self.graph if first and x.shape == self.shape else run)(x, t, class_labels))
+
+class _Passes(torch.nn.Module): # what is recorded: tensors in, a tensor out
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+    def forward(self, x, t, labels): return predict_noise(self.net, x, t, labels)
+
 # %% ../nbs/36_generators.ipynb #6981c735
 def _sha256(pipe): # of all its networks
     nets = {name: net for name, net in pipe.components.items() if isinstance(net, torch.nn.Module)}
@@ -97,7 +119,12 @@ def _fit(split, loss, settings, seed, checkpoint, about, start, device, speed, *
     merged = getattr(parts.get('beside'), 'merged', lambda net: net)
     trained = list(model.parameters())
     parts['optimizer'] = optimizer = torch.optim.Adam(trained, settings.lr, fused=device.type in ('cpu', 'cuda'))
-    if speed.compile: model.compile()
+    graph = speed.graph and processes == 1 and not any(m._forward_hooks for m in net.modules())
+    speed = replace(speed, graph=graph, compile=speed.compile and not graph)
+    if graph: model = _Recorded(net, speed.bf16)
+    if speed.compile:
+        torch.compiler.reset()      # code compiled for another network would be used again, without the hooks of this one
+        model.compile()
     if processes > 1:
         from accelerate.utils import reduce
         model = DistributedDataParallel(model, gradient_as_bucket_view=True)
@@ -106,6 +133,7 @@ def _fit(split, loss, settings, seed, checkpoint, about, start, device, speed, *
     process = [team().process_index] * (team().process_index > 0)      # each draws its own dropout
 
     def step(i):
+        if graph: model.ready = True
         optimizer.param_groups[0]['lr'] = lr_at(i, settings.lr, settings.steps, settings.warmup, settings.decay)
         batch, g = noisy_batch(data, settings, schedule, i, seed, device)
         if 'condition' in parts: parts['condition'].what = batch.what

@@ -358,12 +358,12 @@ def run_settings(split:Split,
         raise InputError(f'unknown features {features!r}: they are pixels, ce, inception or timm:NAME')
     split, size = capped(split, preset), 'paper' if preset in PAPERS else preset
     C, most, classifier, plain = split.num_classes, max(split.counts), classifier_settings(split, size), dict(ddpm=0., cbdm=0.)
-    bound = 300 if max(split.image_shape[1:]) > 48 else 1000 if preset == 'desk' else math.inf   # 300: DiffuLT's for ImageNet-LT
+    bound = 300 if max(split.image_shape[1:]) > 48 else 1000 if preset in ('desk', 'budget') else math.inf   # 300: DiffuLT's for ImageNet-LT
     target = bound if most > bound else None
     largest = target or most
     guided = dict(ddpm=.8, cbdm=1.6, t2h=1.5, coral=.8, ccua=.8, cm=.8)     # as published; DDPM's where that is not known
     sampling = dict(tiny=Sampling(max(6, min(20, 400 // C)), 10 if C <= 200 else 4, plain),
-                    small=Sampling(max(largest, min(2*largest, 300)), 20, plain), desk=Sampling(largest, 20, plain),
+                    small=Sampling(max(largest, min(2*largest, 300)), 20, plain), desk=Sampling(largest, 20, guided),
                     budget=Sampling(largest, 20, guided), paper=Sampling(largest, 50, guided))
     settings = RunSettings(preset, generator_settings(split, size), classifier, SAUSettings(classifier), sampling[size],
                            Measuring(features='ce' if split.is_colour else 'pixels'), dict(tiny=0, desk=1, budget=0).get(preset, 3), target)

@@ -40,7 +40,7 @@ def test_networks_are_run_as_the_hardware_likes_best():
     cpu, cuda = torch.device('cpu'), torch.device('cuda')
     assert usual_speed(cpu) == Speed() and usual_speed(cpu, 50_000) == Speed(bf16=has_bf16(cpu))
     for steps in 6000, 20_000:
-        assert usual_speed(cuda, steps) == Speed(has_bf16(cuda), channels_last=True, compile=steps >= 20_000)
+        assert usual_speed(cuda, steps) == Speed(has_bf16(cuda), compile=steps >= 20_000, graph=True)
 
 
 def test_mixed_precision_is_bfloat16_where_the_hardware_has_it():

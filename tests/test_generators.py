@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ltnb.compute import Speed, has_bf16, usual_speed
+from ltnb.after import CMLoss, CORALLoss
+from ltnb.compute import Speed, default_device, has_bf16, usual_speed
 from ltnb.core import InputError
 from ltnb.data import ImageSet, Split
 from ltnb.diffusion import ddpm_loss, generator_settings, noise_schedule, noisy_batch, sample
@@ -63,3 +64,44 @@ def test_in_bfloat16_on_a_cpu_attention_is_not_the_fused_one_whose_backward_pass
         return ddpm_loss(net, batch, generator)
     for speed in Speed(), usual_speed(cpu, 1): train_generator(split, loss, replace(generator_settings(split, 'tiny'), steps=1), device=cpu, speed=speed)
     assert fused == [True, not has_bf16(cpu)]
+
+
+def test_the_first_pass_of_each_step_is_recorded_and_others_run_as_usual(monkeypatch):
+    split, passes = load_split('digits'), []
+    settings = replace(generator_settings(split, 'tiny'), steps=3)
+    def record(net, args):
+        passes.append('recorded')
+        return lambda *args: (passes.append('replayed'), net(*args))[1]
+    monkeypatch.setattr(torch.cuda, 'make_graphed_callables', record)
+    def asks_more(net, batch, generator): # with fewer images, without a gradient, and once more with all of them
+        value, eps = ddpm_loss(net, batch, generator)
+        with torch.no_grad(): net(batch.xt, batch.t, class_labels=batch.label)
+        for n in 2, len(batch.y): value = value + net(batch.xt[:n], batch.t[:n], class_labels=batch.label[:n]).sample.mean()
+        return value, eps
+    usual, recorded = (train_generator(split, asks_more, settings, speed=Speed(graph=g)) for g in (False, True))
+    assert passes == ['recorded'] + 3*['replayed']
+    assert all(torch.equal(a, b) for a, b in zip(usual.unet.parameters(), recorded.unet.parameters()))
+    passes.clear()
+    train_generator(split, CORALLoss(), settings, speed=Speed(graph=True))
+    assert not passes       # its network has a hook, which a graph would not call
+
+
+def test_a_compiled_network_does_not_run_the_code_of_one_without_its_hooks(monkeypatch):
+    split, compiled = load_split('digits'), torch.nn.Module.compile
+    settings = replace(generator_settings(split, 'tiny'), steps=3)
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compiled(self, backend='eager'))
+    for loss in ddpm_loss, CORALLoss(), CMLoss(split.counts):       # one after the other in one process
+        usual, fast = (train_generator(split, loss, settings, speed=Speed(compile=c)) for c in (False, True))
+        assert torch.allclose(torch.tensor(usual.training['losses']), torch.tensor(fast.training['losses']), atol=1e-4)
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(usual.unet.parameters(), fast.unet.parameters()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('loss', [ddpm_loss, None], ids=['ddpm', 'cbdm'])
+def test_recorded_as_cuda_graphs_a_training_learns_the_same(loss):
+    from ltnb.cbdm import cbdm_for
+    split = load_split('digits')
+    settings = replace(generator_settings(split, 'tiny'), steps=20)
+    usual, recorded = (train_generator(split, loss or cbdm_for(split), settings, device=default_device(), speed=Speed(has_bf16(default_device()), graph=g))
+                       for g in (False, True))
+    assert torch.allclose(torch.tensor(usual.training['losses']), torch.tensor(recorded.training['losses']), rtol=1e-2)
