@@ -329,7 +329,7 @@ def sample(pipe:ClassConditionalPipeline,
            seed:int=0,
            guidance:float=0.,          # CBDM's w: 0 is no guidance
            steps:int=20,               # of the pipeline's scheduler
-           batch_size:int=256,
+           batch_size:int=None,        # 64 on a CPU, whose caches hold no more, else 256, if None
            first:int=0,                # the number of the first image, to go on where another call ended
            policy=None,                # another way of guiding: a `ltnb.policies.Policy`
            asked:dict=None             # what the policy needs: 'phi', a classifier, and 'train', the real images
@@ -338,6 +338,7 @@ def sample(pipe:ClassConditionalPipeline,
     pipe.unet.eval()
     how = policy.how(pipe, guidance, **asked or {}) if policy else dict(guidance_scale=1 + guidance)
     draw = how.pop('draw', pipe)
+    batch_size = batch_size or (64 if pipe.unet.device.type == 'cpu' else 256)
     batches, drawn = range(0, len(labels), batch_size), {}
     for i in progress(batches[team().process_index::team().num_processes], 'sampling', unit='batch'):
         y = labels[i:i + batch_size]
