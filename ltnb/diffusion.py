@@ -244,8 +244,9 @@ class ClassConditionalPipeline(DiffusionPipeline):
         hw, p = net.config.sample_size, self.config.patch
         hw = hw if isinstance(hw, (list, tuple)) else (hw, hw)
         shape = net.config.in_channels // p**2, hw[0] * p, hw[1] * p
+        bf16 = usual_speed(device).bf16
         def predict(x, t, y, net=net):
-            with mixed_precision(device, usual_speed(device).bf16): return predict_noise(net, x, t, y).float()
+            with mixed_precision(device, bf16): return predict_noise(net, x, t, y).float()
         def other(x, t): return predict(x, t, y, guide) if guide else predict(x, t, torch.full_like(y, null))
         def both(x, t):
             if guide: return predict(x, t, y), other(x, t)
