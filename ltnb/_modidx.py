@@ -210,6 +210,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'ltnb.compute.mixed_precision': ('compute.html#mixed_precision', 'ltnb/compute.py'),
                               'ltnb.compute.of_all': ('compute.html#of_all', 'ltnb/compute.py'),
                               'ltnb.compute.on_main': ('compute.html#on_main', 'ltnb/compute.py'),
+                              'ltnb.compute.remembered': ('compute.html#remembered', 'ltnb/compute.py'),
                               'ltnb.compute.team': ('compute.html#team', 'ltnb/compute.py'),
                               'ltnb.compute.to_device': ('compute.html#to_device', 'ltnb/compute.py'),
                               'ltnb.compute.usual_speed': ('compute.html#usual_speed', 'ltnb/compute.py'),

@@ -12,7 +12,7 @@ __all__ = ['SPACES', 'SHOWN', 'METRICS', 'BOOTSTRAPPED', 'distances', 'nearest',
 from functools import lru_cache, partial
 
 import torch
-from .compute import default_device
+from .compute import default_device, remembered
 from .core import InputError, one_line, optional, progress, rng
 from .data import Split
 
@@ -277,14 +277,14 @@ def timm_features(images:torch.Tensor, # (N, 1 or 3, H, W) uint8
 
 # %% ../nbs/08_metrics.ipynb #7aacbda6
 # name of a feature space that needs no classifier of the run -> function from images to (N, D) features
-SPACES = dict(pixels=flat, inception=inception)
+SPACES = dict(pixels=flat, inception=remembered(inception, 'inception'))
 
 def feature_space(name:str): # 'pixels', 'inception' or 'timm:NAME'
     "The function from images to features; its weights are loaded by then, or an `InputError` says what is missing."
     if name == 'inception': _inception()
     if not name.startswith('timm:'): return SPACES[name]
     _timm(name[5:])
-    return partial(timm_features, name=name[5:])
+    return remembered(partial(timm_features, name=name[5:]), name)
 
 # %% ../nbs/08_metrics.ipynb #9eeac282
 def spread(values,     # numbers, draw by draw

@@ -8,7 +8,7 @@ __all__ = ['part', 'Run', 'draws_of', 'filled_part', 'by_name', 'name_of', 'note
 # %% ../nbs/46_runs.ipynb #40206017
 import math, os
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ import torch
 from .aid import AIDLoss
 from .between import FILTERS
 from .classifiers import accuracy_figures, accuracy_of, features, logits
-from .compute import gather, on_main
+from .compute import gather, on_main, remembered
 from .core import InputError, load_sealed, recorded, rng, save_sealed
 from .data import ImageSet, Split
 from .diffusion import draw_samples, sample, samples_about, with_sampler
@@ -166,11 +166,11 @@ class Run:
     def oracle(self):
         "The classifier trained on all real images of the balanced set; None if that set is not known."
         return None if self.split.full is None else self.trained(*self.reference(ALL_REAL)[1:])
-    def features_of(self, net): return lambda images: features(net, images)     # (N, num_features)
+    def features_of(self, net): return remembered(partial(features, net), ('features', describe(net)))  # images -> (N, num_features)
     def judge(self): # images -> (N, num_classes) logits
         "The oracle as a function; None where there is none."
         net = self.oracle()
-        return net and (lambda images: logits(net, images))
+        return net and remembered(partial(logits, net), ('logits', describe(net)))
     def judges(self) -> list: # parts
         "The classifiers that figures need."
         return [self.reference(REAL)] + [self.reference(ALL_REAL)]*(self.split.full is not None)

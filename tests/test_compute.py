@@ -1,12 +1,13 @@
 "Jobs in their order, one process that is a team of its own, and workers that die."
 import os
+from collections import OrderedDict
 from dataclasses import replace
 
 import pytest
 import torch
 
 from ltnb.compute import (Speed, alone, default_device, gather, has_bf16, in_parallel, is_main, kept_on,
-                          machine, mixed_precision, on_main, team, usual_speed, versions, way_of_computing)
+                          machine, mixed_precision, on_main, remembered, team, usual_speed, versions, way_of_computing)
 from ltnb.core import TrainingError
 
 
@@ -48,6 +49,24 @@ def test_mixed_precision_is_bfloat16_where_the_hardware_has_it():
     with mixed_precision(cpu): assert (x @ x).dtype == (torch.bfloat16 if has_bf16(cpu) else torch.float32)
     with mixed_precision(cpu, False): assert (x @ x).dtype == torch.float32
     assert default_device().type in ('cpu', 'cuda', 'mps')
+
+
+def test_what_a_function_said_of_the_same_images_is_remembered_as_far_as_there_is_room(monkeypatch):
+    monkeypatch.setattr('ltnb.compute._answers', OrderedDict())
+    asked, images = [], torch.arange(48, dtype=torch.uint8).view(4, 3, 2, 2)
+    def of(name): return remembered(lambda x: asked.append((name, len(x))) or x.flatten(1).float(), name)
+    first = of('phi')(images)
+    first += 1          # which must not change what is kept
+    assert torch.equal(of('phi')(images.clone()), images.flatten(1).float()) and asked == [('phi', 4)]
+    of('oracle')(images), of('phi')(images[:2]), of('phi')(images + 1)
+    assert asked[1:] == [('oracle', 4), ('phi', 2), ('phi', 4)]
+    monkeypatch.setattr('ltnb.compute.REMEMBERED', 2 * first.nbytes)
+    of('phi')(images), of('phi')(images + 1)
+    assert len(asked) == 4, 'what was asked for last is kept'
+    of('oracle')(images), of('phi')(images)
+    assert asked[4:] == [('oracle', 4), ('phi', 4)], 'what was not asked for longest is forgotten'
+    monkeypatch.setattr('ltnb.compute.REMEMBERED', first.nbytes - 1)
+    assert torch.equal(of('phi')(images), images.flatten(1).float()), 'an answer too large to be kept is still given'
 
 
 def test_a_whole_set_goes_to_an_accelerator_only_where_half_of_what_is_free_holds_it(monkeypatch):

@@ -1,17 +1,20 @@
 "The graph of parts: each is made once, when what it needs is there, and kept under its name."
 import shutil
+from collections import OrderedDict
 from dataclasses import replace
 from graphlib import TopologicalSorter
 
 import pytest
 import torch
 
+from ltnb.classifiers import features
 from ltnb.core import InputError, load_tensors, rng, save_tensors
 from ltnb.diffusion import samples_about
 from ltnb.experiments import EXPERIMENTS, training_set_figures
 from ltnb.between import FILTERS
 from ltnb.filtering import NeighbourAgreement
 from ltnb.making import make, plan
+from ltnb.metrics import class_figures
 from ltnb.runs import Run, by_name, name_of, notebook_run, part
 from ltnb.sources import load_split
 from ltnb.specs import ALL_REAL, CLASSIFIERS, GENERATORS, REAL, Draw, Learner, Recipe, TrainingSet, recipe_of
@@ -123,6 +126,18 @@ def test_a_filled_training_set_that_is_kept_computes_no_filter_report(run, monke
     assert filled.data.sha256 == run.training_set(FILTERED, 0).sha256 and filled.rounds <= run.settings.rounds
     assert filled.data.counts(3) == [24 - filled.missing.get(c, 0) for c in range(3)]
     with pytest.raises(AssertionError, match='was computed'): run.filled(TrainingSet(Recipe(), 'band'))
+
+
+def test_filters_and_figures_pass_the_same_images_through_a_classifier_once(run, monkeypatch):
+    def sets(seen): return sorted(len(images) for images in seen)
+    seen, images = [], run.samples(KEPT).images
+    monkeypatch.setattr('ltnb.compute._answers', OrderedDict())
+    monkeypatch.setattr('ltnb.runs.features', lambda net, images: seen.append(images) or features(net, images))
+    reports = [run.filter_report(TrainingSet(KEPT, name), 0) for name in ('diffult', 'band', 'neighbours')]
+    assert sets(seen) == sets([run.split.train.images, images])
+    assert len({r.rule for r in reports}) == 3
+    class_figures(run.split, images, run.samples(KEPT).labels, run.space(), groups=run.split.groups)
+    assert sets(seen) == sets([run.split.train.images, images, run.split.test.images])
 
 
 def test_an_interrupted_filling_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
