@@ -272,7 +272,8 @@ def train_classifier(split:Split,                       # for the shapes only
                             desc=f'training {Path(path).stem if path else "a classifier"}', inputs=inputs, **kwargs)
     def load(path):
         net = new()
-        net.load_state_dict(load_tensors(path)[0])
+        try: net.load_state_dict(load_tensors(path)[0])
+        except RuntimeError: raise InputError(f'{path} has other parameters than {settings.network} of this installation: delete it, and it is trained again') from None
         return net.to(device).eval()
     def save(path, net, about):
         save_tensors(path, net.state_dict(), about=about)

@@ -159,21 +159,18 @@ def _split(a, subset='ldam'):
 def _study(a):
     from ltnb.compute import on_main
     from ltnb.core import InputError
-    from ltnb.forecast import forecast, forecast_text
     from ltnb.notebooks import run_notebooks, stage_notebooks
-    from ltnb.published import deviations
-    from ltnb.runs import draws_of
     from ltnb.report import accuracy_table, generator_table, rarest_group
     from ltnb.sources import load_split
-    from ltnb.specs import cap_of, run_settings
-    from ltnb.study import cap_said, run_study, study_parts
+    from ltnb.specs import cap_of
+    from ltnb.study import run_study
     splits = [_split(a, draw) for draw in a.draws]
     split, rows = splits[0], a.rows[0] if a.rows in (['story'], ['all']) else a.rows
     cap = cap_of(split, a.preset)
     a.seeds = a.seeds or [*range(cap.seeds if cap else 3)]
-    if a.notebooks and ((a.preset, a.seeds, a.generator_seeds[0], a.network, a.features) != ('small', [0, 1, 2], 0, None, None)
-                        or split.sha256 != load_split('fashion').sha256):
-        raise InputError('--notebooks goes with --data fashion, --preset small and the default draw, tail, seeds, network and features, '
+    if a.notebooks and ((a.preset, a.seeds, a.generator_seeds[0], a.network, a.features, a.generators) != ('small', [0, 1, 2], 0, None, None, None)
+                        or isinstance(rows, list) or split.sha256 != load_split('fashion').sha256):
+        raise InputError('--notebooks goes with --data fashion, --preset small and the default draw, tail, seeds, rows, generators, network and features, '
                          'which the stage notebooks are written for')
     if a.notebooks and a.marks:
         raise InputError('--notebooks goes without --marks: the stage notebooks are about what filters do by themselves')
@@ -182,13 +179,9 @@ def _study(a):
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
     say(repr(split))
-    if a.predict:
-        runs = draws_of(splits, out, run_settings(split, a.preset, a.features, a.network), a.seeds[0])
-        for line in cap_said(split, a.preset) + deviations(runs[0].settings, runs[0].split): say(line)
-        wanted = study_parts(runs[0], a.seeds, a.generator_seeds, rows, a.generators)
-        return say(forecast_text(forecast(runs, wanted.values(), a.workers)))
     results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,
-                        rows, a.generators, a.network, a.log, say)
+                        rows, a.generators, a.network, a.log, a.predict, say)
+    if a.predict: return
     if a.notebooks:
         say('executing the stage notebooks')
         on_main(run_notebooks, a.notebooks, out)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'GROUP_COLORS', 'SUBSETS', 'SIDE', 'long_tail_counts', 'group_of', 'ImageSet', 'to_float', 'to_uint8',
-           'digests', 'first_of', 'reading_seed', 'batch_indices', 'Split', 'tail_classes', 'thin_out', 'pack',
-           'from_pack']
+           'digests', 'check_draws', 'first_of', 'reading_seed', 'batch_indices', 'Split', 'tail_classes', 'thin_out',
+           'pack', 'from_pack']
 
 # %% ../nbs/01_data.ipynb #ebb317f9
 import hashlib, io
@@ -29,8 +29,8 @@ def long_tail_counts(n_max:int,                # images of the largest class; fo
                     ) -> list[int]:            # training images of each class, largest first (`natural`: as given)
     "The number of training images of each class on a long-tailed profile. Sources: LDAM (exp, step), ImageNet-LT (pareto, power 6)."
     if profile == 'natural': return [int(n) for n in np.broadcast_to(n_max, num_classes)]
-    if not imbalance_factor >= 1:
-        raise InputError(f'the imbalance factor is n_max / n_min, so at least 1, not {imbalance_factor:g}; '
+    if not 1 <= imbalance_factor < float('inf'):
+        raise InputError(f'the imbalance factor is n_max / n_min, so at least 1{" and finite"*(imbalance_factor > 1)}, not {imbalance_factor:g}; '
                          'CIFAR-LT has 100')
     R, c = imbalance_factor, np.arange(num_classes)
     if profile == 'exp': n = [n_max * (1/R) ** (i / max(num_classes - 1, 1)) for i in range(num_classes)]
@@ -90,6 +90,11 @@ def digests(images:torch.Tensor # (N, C, H, W) uint8
            ) -> list:           # of hexadecimal strings, one for each image; equal images have equal ones
     "SHA-256 of the pixels of each image."
     return [hashlib.sha256(image.numpy().data).hexdigest() for image in images.contiguous()]
+
+def check_draws(splits:list): # draws of one long-tailed set
+    "An `InputError` if two of them have the same training images."
+    if len(splits) > 1 and len({tuple(sorted(digests(s.train.images))) for s in splits}) < len(splits):
+        raise InputError(f'{splits[0].name}: its draws are all alike, as its classes are taken as they are: give --draws ldam')
 
 # %% ../nbs/01_data.ipynb #0a04e769
 def first_of(labels:torch.Tensor, # (N,)

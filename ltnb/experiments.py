@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from .between import FILTERS
 from .compute import machine, on_main, versions, way_of_computing
 from .core import InputError, checked, load_json, recorded, save_json
-from .data import Split, tail_classes
+from .data import Split, check_draws, tail_classes
 from .diffusion import sample, samples_about, with_sampler
 from .folder import Lives, run_folder
 from .generators import generator_about
@@ -337,7 +337,7 @@ def run_experiment(name:str,             # one of `EXPERIMENTS`, or 'after'
     split = load_split(data, subset=draws[0])
     if split.full is None: raise InputError(f'{data}: experiments need a balanced training set, to judge samples and to change the imbalance')
     splits = [split, *(load_split(data, subset=d) for d in draws[1:])]
-    if len({s.sha256 for s in splits}) < len(splits): raise InputError(f'{data}: its draws are all alike: give --draws ldam')
+    check_draws(splits)
     settings = run_settings(split, preset)
     identity = json.loads(json.dumps(dict(kind='experiments', data=split.sha256, settings=recorded(settings))))
     with run_folder(out, identity) as out:

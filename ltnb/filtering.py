@@ -111,7 +111,7 @@ class NeighbourAgreement(Filter):
 
 # %% ../nbs/30_filtering.ipynb #ef3d4580
 def _head(phi): return lambda f: phi.head(f.to(next(phi.parameters()).device)).cpu()
-# name -> f(phi_0) -> an unfitted filter
+# name -> f(phi_0) -> an unfitted filter; `ltnb.between` adds the band of cosine distances
 FILTERS = dict(none=lambda phi: Filter(), diffult=lambda phi: DropOOD(), pooled=lambda phi: DropOOD('pooled'),
                shrunk=lambda phi: DropOOD('shrunk'), id=lambda phi: OnlyKind('ID'), aid=lambda phi: OnlyKind('AID'),
                ood=lambda phi: OnlyKind('OOD'), prototype=lambda phi: NearestPrototype(),

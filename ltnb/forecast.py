@@ -142,7 +142,7 @@ def _spent(jobs, at_once): # seconds from the first job to the last
 
 def forecast(runs:Run|list, # of each draw of the long tail
              wanted,        # parts of each
-             workers:int=None   # as in `in_parallel`
+             workers:int=None   # as in `in_parallel`; on an accelerator jobs are reckoned one after another
             ) -> dict:      # seconds of 'generators', 'samples', 'classifiers'; bytes of 'memory' and 'disk'; whether seconds are 'extrapolated'
     "What `make` will take on this machine, from a few measured steps; not counting samples drawn to replace those a filter drops."
     with _as_workers_run(workers) as at_once:

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .cards import generator_files
-from .compute import Speed, default_device, kept_on, mixed_precision, team, usual_speed
+from .compute import Speed, default_device, is_out_of_memory, kept_on, mixed_precision, team, usual_speed
 from .core import Damaged, InputError, atomic, fingerprint, load_sealed, one_line, recorded, save_sealed, seeded
 from .data import Split
 from .diffusion import (ClassConditionalPipeline, GeneratorSettings, count_parameters, ddpm_loss, generator_settings,
@@ -75,7 +75,7 @@ class _Recorded(torch.nn.Module):
         run, first, self.ready = partial(predict_noise, self.net), self.ready and torch.is_grad_enabled(), False
         if first and self.graph is None:
             self.shape = x.shape
-            with torch.autocast('cuda', torch.bfloat16, self.bf16, cache_enabled=False):
+            with seeded(0, 'recording'), torch.autocast('cuda', torch.bfloat16, self.bf16, cache_enabled=False):    # trial passes draw dropout, too
                 self.graph = torch.cuda.make_graphed_callables(_Passes(self.net), (x, t, class_labels))
         return UNet2DOutput((self.graph if first and x.shape == self.shape else run)(x, t, class_labels))
 
@@ -170,14 +170,16 @@ def generator_about(path:str|Path) -> dict: # a folder that `train_generator` le
     except Damaged: raise Damaged(f'{path} is damaged: delete it, and it is made again') from None
 
 # %% ../nbs/36_generators.ipynb #b47cfee7
+def _is_passing(e): # None, or an error; diffusers may wrap the one that tells
+    return isinstance(e, OSError) and e.errno not in (None, errno.ENOENT) or isinstance(e, ImportError) or e is not None and is_out_of_memory(e)
+
 def load_generator(path:str|Path) -> ClassConditionalPipeline: # a folder that `train_generator` left
     "A saved generator, with the record of how it was made as `.training`; an `InputError` if it is damaged."
     training = generator_about(path)
-    diffusers.logging.disable_progress_bar()   # two components load in no time
+    diffusers.logging.disable_progress_bar()   # its components load in no time
     try: pipe = ClassConditionalPipeline.from_pretrained(path)
     except Exception as e:
-        passing = isinstance(e, OSError) and e.errno not in (None, errno.ENOENT) or isinstance(e, (ImportError, MemoryError))
-        if passing: raise       # the generator itself may be intact
+        if any(map(_is_passing, (e, e.__cause__, e.__context__))): raise       # the generator itself may be intact
         raise Damaged(f'{path} cannot be loaded ({one_line(e)}): delete it, and it is made again') from e
     if training.get('sha256', seen := _sha256(pipe)) != seen: raise Damaged(f'{path} is damaged: delete it, and it is made again')
     pipe.training, card = training, Path(path)/'README.md'

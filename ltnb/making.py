@@ -9,8 +9,15 @@ __all__ = ['plan', 'make']
 import time
 from graphlib import TopologicalSorter
 
-from .compute import in_parallel, team
+from .between import FILTERS
+from .classifiers import NETWORKS
+from .compute import in_parallel, team, usual_workers
+from .core import InputError
+from .diffusion import SAMPLERS
+from .policies import POLICIES
+from .rebalancing import METHODS
 from .runs import Run
+from .specs import CLASSIFIERS, GENERATORS, LOSSES
 
 # %% ../nbs/48_making.ipynb #a2d20273
 def plan(run:Run,
@@ -38,6 +45,18 @@ def _make(run, f, keep, *key): # returns seconds, and the result if it is wanted
     result = f(run, *key)
     return time.perf_counter() - start, result if keep else None
 
+# %% ../nbs/48_making.ipynb #9d20c7f4
+_TABLES = dict(GENERATORS=GENERATORS, CLASSIFIERS=CLASSIFIERS, LOSSES=LOSSES, METHODS=METHODS, FILTERS=FILTERS, NETWORKS=NETWORKS,
+               SAMPLERS=SAMPLERS, POLICIES=POLICIES)
+_OURS = {name: dict(table) for name, table in _TABLES.items()}
+
+def _check_known(workers):
+    "An `InputError` if worker processes, which import `ltnb` anew, would not know a row that was added here."
+    own = [f'{name}[{key!r}]' for name, table in _TABLES.items() for key, row in table.items() if _OURS[name].get(key) is not row]
+    if own and workers is None and team().num_processes == 1 and usual_workers() > 1:
+        raise InputError(f'{", ".join(own)} would not be known to worker processes, which import ltnb anew: give workers=1, '
+                         'or a number of workers if they import the module that adds it')
+
 # %% ../nbs/48_making.ipynb #237dc589
 def make(run:Run,
          wanted:list,        # parts
@@ -46,6 +65,7 @@ def make(run:Run,
          on_done=None        # on_done(part, seconds) when a part is made
         ) -> dict:           # part wanted -> what its method returns
     "Make all parts in `wanted`, and first those they need; in parallel."
+    _check_known(workers)
     wanted, on_done, graph = dict.fromkeys(wanted), on_done or (lambda p, seconds: None), plan(run, wanted)
     job = lambda p: (run, p[0], p in wanted, *p[1:])
     def several(parts, workers):

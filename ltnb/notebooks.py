@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
-from .core import InputError, TrainingError, optional, progress, save_text
+from .core import InputError, TrainingError, atomic, optional, progress, save_text
 
 # %% ../nbs/74_notebooks.ipynb #1573a789
 def stage_notebooks(nbs:str|Path) -> list: # the paths, in order
@@ -63,7 +63,8 @@ def copy_notebooks(to:str|Path) -> list: # names of the files copied
         if target.exists(): continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if f.suffix == '.ipynb': save_text(target, _without_export(f))
-        else: shutil.copyfile(f, target)
+        else:
+            with atomic(target) as tmp: shutil.copyfile(f, tmp)
         copied.append(target.relative_to(to).as_posix())
     return copied
 

@@ -121,11 +121,13 @@ def verdict(d:dict, better:str='holds', worse:str='the opposite holds') -> str: 
 
 def claims_table(*every # results of studies, a column each
                 ) -> Table:
-    "Which claims hold on the rarest group of classes: mean difference, 95 % interval over draws, verdict."
+    """Which claims hold on the rarest group of classes: mean difference, 95 % interval, verdict. The interval is over draws; where
+    there is one draw, over classifier seeds, which say nothing of another draw or generator, so no verdict is given."""
     def cell(results, row, base, metric):
         d = claim(results, row, base, metric)
         if d is None: return None
-        return with_interval(d, 2 if metric else 1) + ('' if d['low'] is None else f': {verdict(d)}')
+        over_draws = d['low'] is not None and len(results.get('draws', [0])) > 1
+        return with_interval(d, 2 if metric else 1) + f': {verdict(d)}'*over_draws
     return Table({'claim': text} | {r['dataset']['name']: cell(r, *of) for r in every} for text, of in CLAIMS.items())
 
 # %% ../nbs/72_report.ipynb #05841b69
@@ -135,7 +137,7 @@ PAIRS = (('sau+adjusted', 'la+adjusted'), ('sau+adjusted', 'ce+adjusted'), ('sau
 
 def _over(results, seeds='seeds'): # what intervals are over; `seeds`: those that vary where there is one draw
     draws, n = len(results.get('draws', [0])), len(results[seeds])
-    return f'{draws} draws' if draws > 1 else f'{n} {"classifier" if seeds == "seeds" else "generator"} seed{"s" * (n > 1)}'
+    return f'{draws} draws' if draws > 1 else f'{n} {"classifier" if seeds == "seeds" else "generator"} seed{"s" * (n > 1)} of one draw'
 
 def _points(d, over, *verdicts): # a difference with its interval and what that says
     where = f' over {over}'*bool(over)

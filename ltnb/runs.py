@@ -276,13 +276,13 @@ class Run:
     def _fill(self, what, seed, path, about):
         r, number = self.filter_report(what, seed), self._classes_of(what.recipe)
         phi = self.features_of(self.filter_of(what)[1])
-        of_all = lambda kept: gather(kept)[0]       # all processes must agree on what to draw, even if they round differently
+        agreed = lambda kept: gather(kept)[0]       # all processes must agree on what to draw, even if they round differently
         def more(labels, first):
             labels = labels[torch.isin(labels, number)]
             of = lambda labels, first: self.images(what.recipe, labels, seed, first=first)
             images, _ = in_parts(of, torch.searchsorted(number, labels), path, about, ['drawn', 'phi'], first)
-            return ImageSet.generated(images, labels), of_all(r.filter.keep(phi(images), labels))
-        return fill_classes(self.split, r.samples, of_all(r.kept), self.target(what), more, self.settings.rounds)
+            return ImageSet.generated(images, labels), agreed(r.filter.keep(phi(images), labels))
+        return fill_classes(self.split, r.samples, agreed(r.kept), self.target(what), more, self.settings.rounds)
 
     def training_set(self, what:TrainingSet|str, seed:int=0) -> ImageSet:
         "The images that a classifier is trained on; `what` may be the name of a row of `CLASSIFIERS`."

@@ -37,7 +37,7 @@ class Recipe:
     imbalance_factor: float = None   # that of the run if None
     length: float = 1.               # optimisation steps, in units of the preset's
     fine_tuned: bool = False         # train for a quarter of the steps, starting from a trained DDPM
-    aid: float = 0.                  # alpha of the AID-biased loss, distances in units of d_f; 0: without
+    aid: float = 0.                  # alpha of the AID-biased loss; 0: without
     aid_bound: float = 1.            # on the factor in that loss
     head: float = 1.                 # share of the images of classes with 20 or more to train on; 0: without those classes
     shift: float = 0.                # p of a non-leaking shift of a training image

@@ -8,6 +8,7 @@ __all__ = ['ROOM', 'study_rows', 'study_generators', 'study_parts', 'filter_resu
 
 # %% ../nbs/73_study.ipynb #05deabf9
 import json, shutil
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,13 @@ import torch
 
 from . import __version__
 from .cards import update_card
+from .classifiers import build
 from .compute import machine, on_main, versions, way_of_computing
-from .core import InputError, load_json, recorded, save_json, save_text
-from .data import Split, tail_classes
+from .core import Damaged, InputError, load_json, recorded, save_json, save_text
+from .data import Split, check_draws, tail_classes
 from .diffusion import samples_about
 from .filtering import KINDS
-from .folder import Lives, is_whole, run_folder, save_manifest, study_of
+from .folder import Lives, check_run, is_whole, run_folder, save_manifest, study_of
 from .forecast import forecast, forecast_text
 from .making import make
 from .marks import is_of, load_marks
@@ -30,11 +32,11 @@ from .report import FEATURES, LADDER, report
 from .published import deviations
 from .rows import floor_figures, tested_figures
 from .runs import Run, by_name, draws_of, filled_part, part
-from .show import png
-from .sources import load_split, source_of
 
 # %% ../nbs/73_study.ipynb #6cd65b7f
 from .generators import generator_about
+from .show import png
+from .sources import load_split, source_of
 from .specs import CLASSIFIERS, FILTERS_SHOWN, GENERATORS, STORY, Recipe, TrainingSet, cap_of, capped, recipe_of, run_settings
 from .tracking import logbook
 
@@ -148,6 +150,23 @@ def how_drawn(run:Run, recipe:Recipe, seed:int) -> dict:
     "How the samples of a generator were drawn."
     return samples_about(run.samples_file(recipe, seed))
 
+# %% ../nbs/73_study.ipynb #e40c92ab
+def _have_networks(run):
+    "An `InputError` if a package, or the weights of a network that is not ours, are missing."
+    features, s = run.settings.metrics.features, run.settings
+    if features != 'ce': feature_space(features)
+    for c in (s.classifier, s.sau.classifier):
+        if c.network.startswith('timm:'): build(run.split, c)
+
+def _predict(runs, split, wanted, fresh, workers, say): # split: as it was given
+    run = runs[0]
+    with suppress(Damaged):     # which a study would write again
+        if not fresh: check_run(run.out, _identity(run))
+    for line in cap_said(split, run.settings.preset) + deviations(run.settings, run.split): say(line)
+    ahead = forecast([Run(r.split, r.out/'anew', r.settings) for r in runs] if fresh else runs, wanted, workers)    # where nothing is yet
+    say(forecast_text(ahead))
+    return ahead
+
 # %% ../nbs/73_study.ipynb #7c02e0ae
 def _check_marks(runs, recipes, generator_seeds, workers, on_done):
     "An `InputError` if some marks were made on samples that this study does not have."
@@ -192,19 +211,22 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
               generators=None,        # names, as `recipe_of` takes them; those that the rows need if None
               network:str=None,       # of the classifiers, as in `run_settings`
               log:str=None,           # the tracker that losses, samples and figures are logged to, as accelerate names it
+              predict:bool=False,     # only say what it would take, as `forecast` has it
               say=print               # told what is going on, a line each
-             ) -> dict:               # the results, as in DIR/results.json
+             ) -> dict:               # the results, as in DIR/results.json, or the forecast
     "Run all four stages on `splits`, going on where an interrupted run was; returns what is in results.json."
-    if isinstance(splits, list) and len({s.sha256 for s in splits}) < len(splits):
-        raise InputError(f'{splits[0].name}: its draws are all alike, as its classes are taken as they are: give --draws ldam')
     splits, seeds, generator_seeds = splits if isinstance(splits, list) else [splits], list(seeds), list(generator_seeds)
+    check_draws(splits)
     runs = draws_of(splits, out, run_settings(splits[0], preset, features, network), seeds[0], marks and load_marks(marks), logbook(log, out))
-    rows, parts = study_rows(runs[0], rows), study_parts(runs[0], seeds, generator_seeds, rows, generators)
+    rows = study_rows(runs[0], rows)
     generators = study_generators(rows, generators, preset)
-    shown = _shown(runs, seeds, generator_seeds, rows, generators)
+    parts, shown = study_parts(runs[0], seeds, generator_seeds, rows, generators), _shown(runs, seeds, generator_seeds, rows, generators)
+    workers = workers or (1 if preset == 'tiny' else None)  # a worker takes longer to start than anything `tiny`
+    if predict: return _predict(runs, splits[0], parts.values(), fresh, workers, say)
+    if fresh or not (Path(out)/'results.json').exists(): _have_networks(runs[0])     # before the folder is touched
     with run_folder(out, _identity(runs[0]), fresh, source_of(splits[0])) as out:
         if results := _finished(out, shown, say): return results
-        if (space := runs[0].settings.metrics.features) != 'ce': feature_space(space)    # a missing package is reported now, not after the training
+        _have_networks(runs[0])
         for line in cap_said(splits[0], preset): say(line)
         if other := deviations(runs[0].settings, runs[0].split): say(f'{preset}: {len(other)} settings are otherwise than published, or not known; the report lists them')
         if preset != 'tiny':
@@ -212,7 +234,6 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
             say(forecast_text(ahead))
             _check_room(out, ahead['disk'])
         trained = set()
-        workers = workers or (1 if preset == 'tiny' else None)  # a worker takes longer to start than anything `tiny`
         lives = on_main(Lives, out, way_of_computing(workers))
         def on_done(run, part, took):
             f, *key = part
@@ -265,7 +286,7 @@ def _results(runs, made, seeds, generator_seeds, rows, generators, lives): # mad
                      num_classes=split.num_classes, class_names=list(split.class_names),
                      imbalance_factor=split.imbalance_factor, profile=split.profile, train_counts=split.counts,
                      test_counts=split.test.counts(split.num_classes), split_sha256=split.sha256),
-        settings=asdict(run.settings) | {k: asdict(cap) for k, cap in [('cap', cap_of(split, run.settings.preset))] if cap}, seeds=seeds, generator_seeds=generator_seeds, versions=versions(),
+        settings=asdict(run.settings) | (dict(cap=asdict(cap)) if (cap := cap_of(split, run.settings.preset)) else {}), seeds=seeds, generator_seeds=generator_seeds, versions=versions(),
         machine=machine(), computed=lives.ways, seconds={k: round(v, 2) for k, v in lives.seconds.items()},
         generators={name: generator_figures([m['figures', name, g] for m in made for g in generator_seeds])
                     | _training(runs, name, generator_seeds) for name in generators},

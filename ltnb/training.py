@@ -58,7 +58,9 @@ def artifact(path:str|Path,   # file or folder where the part is kept; nowhere i
             return load(path)
         except Damaged as e: on_main(set_aside, path, e)
     part = make()
-    if path: on_main(save, path, part, about)
+    def keep():     # unless another process has kept it meanwhile
+        if not Path(path).exists(): save(path, part, about)
+    if path: on_main(keep)
     return part
 
 # %% ../nbs/04_training.ipynb #76f41db0
@@ -254,10 +256,9 @@ def _look(losses, looked, done, parts, desc, saved):
     "A `TrainingError` if a loss since the last look is not finite; returns `done`."
     bad = (~losses[looked:done].isfinite()).nonzero()
     if len(bad):
-        lr = next((p.param_groups[0]['lr'] for p in parts.values() if hasattr(p, 'param_groups')), None)
+        lr = [f' (learning rate {p.param_groups[0]["lr"]:.2g})' for p in parts.values() if hasattr(p, 'param_groups')]
         at = looked + bad[0].item()
-        raise TrainingError(f'{desc}: the loss is {losses[at].item()} at step {at} (learning rate {lr:.2g}); '
-                            f'last good checkpoint: {saved}')
+        raise TrainingError(f'{desc}: the loss is {losses[at].item()} at step {at}{"".join(lr[:1])}; last good checkpoint: {saved}')
     return done
 
 # %% ../nbs/04_training.ipynb #8105d68e

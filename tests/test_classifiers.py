@@ -116,3 +116,12 @@ def test_a_loss_finishes_once_after_the_last_step_and_before_the_classifier_is_k
     assert len(seen) == 1 and seen[0][:2] == (False, len(split.train))
     go('b')
     assert seen[0] == seen[1]       # its random numbers are the seed's
+
+
+def test_a_kept_network_with_other_parameters_is_told_in_one_line(tmp_path, monkeypatch):
+    split, settings = load_split('digits'), ClassifierSettings('SmallNet', 8, 2, 16)
+    train_classifier(split, split.train, settings=settings, path=tmp_path / 'c.safetensors')
+    monkeypatch.setitem(NETWORKS, 'SmallNet', lambda *shape: ResNet32(*shape))
+    with pytest.raises(InputError, match='c.safetensors has other parameters than SmallNet of this installation: delete it') as e:
+        train_classifier(split, split.train, settings=settings, path=tmp_path / 'c.safetensors')
+    assert '\n' not in str(e.value)

@@ -1,5 +1,6 @@
 "The command line: what it says, and bad input in one line."
 import re
+import shutil
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from ltnb.cli import main
+from ltnb.core import InputError
 from ltnb.experiments import EXPERIMENTS
 from ltnb.sources import load_split
 
@@ -28,6 +30,7 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, folder):
             (['study', '--data', f'folder:{tmp_path / "empty"}'], '0 class folders'),
             (['study', '--data', f'cifar10:{tmp_path}'], 'data_batch_1 is missing'),
             (['study', '--data', 'digits', '--imbalance-factor', '.5'], 'at least 1'),
+            (['study', '--data', 'digits', '--imbalance-factor', 'inf', '--profile', 'pareto', '--out', tmp_path / 'new'], 'at least 1 and finite, not inf'),
             (['study', '--data', 'digits', '--imbalance-factor', '500'], 'less than 114'),
             (['study', '--imbalance-factor', 'x'], 'invalid float'),
             (['study', '--data', 'digits', '--preset', 'tiny', '--out', tmp_path / 'file'], 'is a file'),
@@ -39,6 +42,9 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, folder):
             (['study', '--preset', 'tiny', '--notebooks', 'nbs'], '--notebooks goes with'),
             (['study', '--features', 'ce', '--notebooks', 'nbs'], '--notebooks goes with'),
             (['study', '--imbalance-factor', '10', '--notebooks', 'nbs'], '--notebooks goes with'),
+            (['study', '--rows', 'ce', '--notebooks', 'nbs'], '--notebooks goes with'),
+            (['study', '--generators', 'ddpm', '--notebooks', 'nbs'], '--notebooks goes with'),
+            (['study', '--data', 'digits', '--imbalance-factor', '1', '--draws', 'ldam,1', '--out', tmp_path / 'new'], 'its draws are all alike'),
             (['study', '--features', 'vgg'], 'they are pixels, ce, inception or timm:NAME'),
             (['study', '--data', 'digits', '--network', 'vgg'], "unknown network 'vgg': it is one of SmallNet"),
             (['study', '--data', 'digits', '--rows', 'ce,gan', '--out', tmp_path / 'new'],
@@ -90,6 +96,28 @@ def test_predict_says_a_line_and_leaves_nothing(bars, tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2 and 'ahead, by a few steps measured here (generators' in said[1] and 'on disk' in said[1]
     assert not (tmp_path / 'out').exists()
+
+
+def test_predict_counts_what_the_study_would_make(bars, study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('ltnb.study.forecast', lambda runs, wanted, workers: dict(there=[r.out.exists() for r in runs], workers=workers))
+    monkeypatch.setattr('ltnb.study.forecast_text', str)
+    def predicted(*args):
+        main(['study', '--data', f'folder:{bars}', '--preset', 'tiny', '--seeds', '0', '--out', str(study[1]), '--predict', *args])
+        return capsys.readouterr().out.splitlines()[-1]
+    assert predicted() == str(dict(there=[True], workers=1))         # as `tiny` is made
+    assert predicted('--fresh') == str(dict(there=[False], workers=1))
+    assert 'holds another study (its settings differs)' in status('study', '--data', f'folder:{bars}', '--preset', 'small', '--seeds', '0',
+                                                                   '--out', study[1], '--predict', capsys=capsys)[1]
+
+
+def test_features_that_cannot_be_had_leave_the_folder_as_it_was(bars, study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('ltnb.study.feature_space', lambda name: (_ for _ in ()).throw(InputError(f'{name} cannot be had')))
+    def files(out): return {p: p.read_bytes() for p in out.rglob('*') if p.is_file()}
+    out = shutil.copytree(study[1], tmp_path / 'out')
+    for where, args in ((out, ['--fresh']), (tmp_path / 'new', [])):
+        before = files(where)
+        said = status('study', '--data', f'folder:{bars}', '--preset', 'tiny', '--features', 'inception', '--out', where, *args, capsys=capsys)
+        assert said[1] == 'ltnb: inception cannot be had\n' and files(where) == before, where
 
 
 def test_data_pack_by_command(bars, tmp_path, capsys):

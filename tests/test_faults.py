@@ -191,6 +191,11 @@ def test_a_read_that_fails_in_passing_costs_no_generator(whole, tmp_path, monkey
         def fails(*args, **kwargs): raise passing
         monkeypatch.setattr(ClassConditionalPipeline, 'from_pretrained', fails)
         with pytest.raises(type(passing)): load_generator(tmp_path / 'ddpm')
+    def wrapped(*args, **kwargs): # as diffusers does
+        try: raise RuntimeError('[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can\'t allocate memory')
+        except RuntimeError: raise OSError('Unable to load weights from checkpoint file')
+    monkeypatch.setattr(ClassConditionalPipeline, 'from_pretrained', wrapped)
+    with pytest.raises(OSError, match='Unable to load weights'): load_generator(tmp_path / 'ddpm')
     monkeypatch.undo()
     assert load_generator(tmp_path / 'ddpm')
 

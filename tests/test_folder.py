@@ -38,8 +38,8 @@ def test_a_folder_in_use_is_locked_and_free_again_afterwards(tmp_path):
 def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
     with run_folder(tmp_path, dict(a=1)): pass
     for name in MADE:
-        if '.' in name: (tmp_path / name).write_text('{}')
-        else: (tmp_path / name).mkdir()
+        if '.' in name and name != 'study.json': (tmp_path / name).write_text('{}')
+        elif name not in ('experiments', 'study.json'): (tmp_path / name).mkdir()
     (tmp_path / 'mine.txt').write_text('keep')
     with run_folder(tmp_path, dict(a=2), fresh=True): pass
     assert sorted(p.name for p in tmp_path.iterdir()) == ['.lock', 'mine.txt', 'study.json']
@@ -47,6 +47,17 @@ def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
     (tmp_path / 'results.json').write_text('{}')
     refused(tmp_path, dict(a=2), 'no study of ours: --fresh deletes nothing there', fresh=True)
     refused(tmp_path, dict(a=2), 'is of another study .no study.json beside it.')
+
+
+def test_experiments_are_deleted_by_no_option(tmp_path):
+    kind = dict(kind='experiments', data='x')
+    with run_folder(tmp_path, kind) as out: (out / 'generators').mkdir()      # killed before there is a result
+    for made in 'generators', 'experiments':
+        (tmp_path / made).mkdir(exist_ok=True)
+        refused(tmp_path, dict(data='x', seeds=[0]), 'is a folder of experiments: --fresh deletes nothing there', fresh=True)
+    with pytest.raises(InputError, match='give another --out$'):
+        with run_folder(tmp_path, dict(data='x', seeds=[0])): pass
+    with run_folder(tmp_path, kind): pass
 
 
 def test_a_folder_with_aside_in_its_name_is_looked_at(tmp_path):

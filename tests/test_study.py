@@ -25,6 +25,7 @@ from ltnb.data import ImageSet, Split, long_tail_counts, pack
 from ltnb.diffusion import ClassConditionalPipeline, ddpm_loss, samples_about
 from ltnb.between import FILTERS
 from ltnb.filtering import Filter
+from ltnb.making import make
 from ltnb.marks import load_marks, save_marks
 from ltnb.metrics import flat, missed
 from ltnb.rebalancing import METHODS
@@ -276,6 +277,10 @@ def test_one_more_row_of_each_table_is_a_loss_a_filter_and_a_learner_more(folder
     only(FILTERS_SHOWN, half='half')
     pictures = {'ce+cbdm+diffult': (what, Learner())}       # of which they are shown
     only(CLASSIFIERS, mine=(what, Learner('smooth')), **pictures)
+    monkeypatch.setattr('ltnb.making.usual_workers', lambda: 2)
+    with pytest.raises(InputError, match=r"GENERATORS\['mine'\], CLASSIFIERS\['mine'\].* would not be known to worker processes.*give workers=1"):
+        make(Run(load_split(f'folder:{folder}'), tmp_path / 'none', 'tiny'), [(Run.generator, what.recipe, 0)])
+    assert not (tmp_path / 'none').exists()
     run_study(load_split(f'folder:{folder}'), tmp_path / 'out', 'tiny', workers=1, **QUIET)
     r = json.loads((tmp_path / 'out/results.json').read_text())
     assert set(r['generators']) == {'mine'} and set(r['filters']) == {'mine+half'}

@@ -13,7 +13,7 @@ from conftest import ROOT
 from ltnb.cbdm import CBDMLoss
 from ltnb.classifiers import SmallNet
 from ltnb.compute import Speed
-from ltnb.core import InputError, TrainingError, TrainingStopped, fingerprint, load_json, save_json
+from ltnb.core import InputError, TrainingError, TrainingStopped, atomic, fingerprint, load_json, save_json
 from ltnb.diffusion import ddpm_loss, generator_settings
 from ltnb.generators import load_generator, train_generator
 from ltnb.rebalancing import ClassBalanced, Focal
@@ -199,3 +199,22 @@ def test_parts_of_a_drawing_are_drawn_again_where_what_they_are_drawn_with_has_c
     assert of(torch.arange(1, 9), phi='b') == [*range(1, 9)]
     assert len(caplog.messages) == 2 and all('was made of another phi, of: moved to' in m for m in caplog.messages)
     with pytest.raises(InputError, match='was made with another sampler'): of(torch.arange(1, 9), phi='b', sampler='ddpm')
+
+
+def test_a_part_that_another_process_kept_meanwhile_is_left_as_it_is(tmp_path):
+    "As when two notebooks make the same generator; a folder could not be replaced."
+    path = tmp_path / 'part'
+    def make():     # while another process saves its own
+        path.mkdir()
+        (path / 'theirs').write_text('x')
+        return 'mine'
+    def save(path, part, about):
+        with atomic(path) as tmp: tmp.mkdir()
+    assert artifact(path, dict(a=1), make, str, save, lambda path: dict(a=1)) == 'mine'
+    assert [p.name for p in path.iterdir()] == ['theirs']
+    assert artifact(path, dict(a=1), make, lambda path: 'theirs', save, lambda path: dict(a=1)) == 'theirs'
+
+
+def test_a_loss_that_is_nan_is_told_where_no_optimiser_is_among_the_parts():
+    with pytest.raises(TrainingError, match=r'the loss is nan at step 3; last good checkpoint: none yet'):
+        train(lambda i: torch.tensor(math.nan if i == 3 else 1.), 6, dict(net=torch.nn.Linear(1, 1)))
