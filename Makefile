@@ -23,7 +23,7 @@ help:
 	@echo 'make export   after an edit in nbs/: clean the notebooks, write the package and README.md'
 	@echo 'make outputs  execute all notebooks, to commit what they show'
 	@echo 'make record   what is behind the figures with spread: three draws of the long tail (hours; by parts: make record-study, record-filters …)'
-	@echo 'make record-desk ROOT=… CIFAR-10-LT on two cores, hours for each seed, SEEDS=1 NAME=cifar10-lt-1 for another (DESK=fashion_mnist: Fashion-MNIST at its full size)'
+	@echo 'make record-desk ROOT=… CIFAR-10-LT on two cores, hours for each seed of the generators, SEEDS=0,1 for two (DESK=fashion_mnist: Fashion-MNIST at its full size)'
 	@echo 'make bench    what is fast, by how much, and against what, on this machine (under ten minutes on two cores)'
 	@echo 'make gpu      on a GPU: the benchmarks, and a study of the preset budget of each file of PACKS (ltnb data pack)'
 	@echo 'make faults   processes killed at random moments, 40 times each of five commands; goes on where it was (an hour); the table is tests/faults/kills.md'
@@ -80,12 +80,12 @@ $(PARTS:%=record-%): record-%: $(STAMP)
 # A night and more on two cores for each seed of the generators, with images at their full size: CIFAR-10-LT, or DESK=fashion_mnist; ROOT is
 # torchvision's folder of the data. NAME is that of the folder in runs/ and of the record.
 DESK  := cifar10
-SEEDS := 0
+SEEDS := 1
 NAME  := $(DESK)-lt
 record-desk: $(STAMP)
 	@$(BIN)/ltnb study --data $(DESK):$(ROOT) --imbalance-factor 100 --preset desk --generators ddpm,ddpm+w=0,ddpm+w=-0.25,cbdm,cbdm+w=0,t2h+w=0,coral+w=0 \
-	    --rows ce,la,ce+adjusted,la+adjusted,ce+ddpm,ce+cbdm,ce+cbdm+adjusted,ce+cbdm+diffult,ce+cbdm+filter,ce+cbdm+filter+adjusted,sau,sau+adjusted,oracle \
-	    --generator-seeds $(SEEDS) --seeds 0 --out runs/record-$(NAME)
+	    --rows ce,la,ce+adjusted,la+adjusted,ce+ddpm,ce+ddpm+adjusted,ce+cbdm,ce+cbdm+adjusted,ce+cbdm+diffult,ce+cbdm+filter,ce+cbdm+filter+adjusted,la+cbdm+filter+weight,la+cbdm+filter+weight+adjusted,sau,sau+adjusted,oracle \
+	    --generator-seeds $(SEEDS) --out runs/record-$(NAME)
 	@$(KEEP) runs/record-$(NAME)/results.json nbs/recorded/$(NAME).json 2
 
 # Opened without a network: reveal.js and MathJax come from two packages, once, and lie in runs/slides/static

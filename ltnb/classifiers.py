@@ -154,7 +154,7 @@ BBN = ClassifierSettings('ResNet32', 16, batch_size=128, optimizer='SGD', lr=.1,
 def classifier_settings(split:Split, size:str='small') -> ClassifierSettings:
     "The settings of size 'tiny', 'small', 'desk', 'budget' or 'paper' for images like those of `split`."
     pixels, augment = max(split.image_shape[1:]), 'crop_flip' if split.is_colour else 'affine'
-    large = pixels > 28
+    large = pixels > 28 or pixels == 28 and size in ('desk', 'budget')      # whole Fashion-MNIST, as CIFAR
     if size == 'paper' and pixels > 48:     # as DiffuLT has it
         return replace(BBN, network='ResNet50', width=64, batch_size=512, lr=.2, weight_decay=5e-4, epochs=100, drops=(), decay_all=False,
                        augment='resized_crop' if split.is_colour else 'affine')

@@ -366,7 +366,7 @@ def run_settings(split:Split,
                     small=Sampling(max(largest, min(2*largest, 300)), 20, plain), desk=Sampling(largest, 20, guided),
                     budget=Sampling(largest, 20, guided), paper=Sampling(largest, 50, guided))
     settings = RunSettings(preset, generator_settings(split, size), classifier, SAUSettings(classifier), sampling[size],
-                           Measuring(features='ce' if split.is_colour else 'pixels'), dict(tiny=0, desk=1, budget=0).get(preset, 3), target)
+                           Measuring(features='ce' if split.is_colour or preset == 'desk' else 'pixels'), dict(tiny=0, desk=1, budget=0).get(preset, 3), target)
     if preset in PAPERS: settings = as_published(settings, split)
     if split.full is None: settings = replace(settings, metrics=replace(settings.metrics, real=Measuring.real))     # no balanced set to compare with
     if features: settings = replace(settings, metrics=replace(settings.metrics, features=features))

@@ -52,6 +52,14 @@ def test_guidance_is_the_papers_and_sizes_are_those_of_the_parts(photographs):
         with pytest.raises(InputError, match='unknown'): run_settings(photographs, **wrong)
 
 
+def test_the_preset_desk_takes_whole_fashion_mnist_as_it_takes_cifar(photographs):
+    images = ImageSet(torch.zeros(200, 1, 28, 28, dtype=torch.uint8), torch.arange(200) % 10)
+    clothes, cifar = (run_settings(s, 'desk') for s in (Split('clothes', images, images, list(range(10))), photographs))
+    assert replace(clothes.classifier, augment='crop_flip') == cifar.classifier and cifar.classifier.network == 'ResNet32'
+    assert clothes.metrics == cifar.metrics and clothes.sampling == cifar.sampling
+    assert (clothes.generator.patch, clothes.generator.steps) == (cifar.generator.patch, cifar.generator.steps) == (2, 8000)
+
+
 def test_saus_paper_size_is_that_of_its_code_and_everything_else_is_everybodys():
     split = load_split('digits')
     small = run_settings(split, 'small')
