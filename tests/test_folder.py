@@ -37,9 +37,9 @@ def test_a_folder_in_use_is_locked_and_free_again_afterwards(tmp_path):
 
 def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
     with run_folder(tmp_path, dict(a=1)): pass
-    for name in MADE:
-        if '.' in name and name != 'study.json': (tmp_path / name).write_text('{}')
-        elif name not in ('experiments', 'study.json'): (tmp_path / name).mkdir()
+    for name in [n for n in MADE if n != 'experiments']:
+        if '.' in name: (tmp_path / name).write_text('{}')
+        else: (tmp_path / name).mkdir()
     (tmp_path / 'mine.txt').write_text('keep')
     with run_folder(tmp_path, dict(a=2), fresh=True): pass
     assert sorted(p.name for p in tmp_path.iterdir()) == ['.lock', 'mine.txt', 'study.json']
