@@ -13,6 +13,7 @@ from ltnb.compute import Speed, mixed_precision, usual_speed
 from ltnb.core import seeded
 from ltnb.diffusion import count_parameters, generator_settings, noise_schedule, noisy_batch, unet
 from ltnb.generators import train_generator
+from ltnb.training import TrainingStopped
 
 PEAK = {'A100': 312e12, 'H100': 989e12, 'H200': 989e12}     # dense bfloat16 operations a second, from NVIDIA's data sheets
 
@@ -51,6 +52,25 @@ def usual_way(split, settings):
     return seconds(step, 4 if DEVICE.type == 'cpu' else 20, 2)
 
 
+def where_it_goes(split, settings, steps=3):
+    "The shares of a training step, by the profiler of PyTorch: of operations on the processor."
+    kinds = {'convolutions and products': ('conv', 'mm'), 'dropout': ('bernoulli',), 'normalisation and SiLU': ('group_norm', 'silu'),
+             'copies': ('aten::copy_', 'aten::cat'), 'optimiser and average': ('adam', 'lerp', 'vector_norm')}
+    profiler, taken = torch.profiler.profile(), dict.fromkeys(kinds, 0.)
+    def watch(i, losses):
+        if i == 2: profiler.start()
+        if i < 2 + steps: return
+        profiler.stop()
+        raise TrainingStopped
+    try: train_generator(split, cbdm_for(split), settings, watch=watch)
+    except TrainingStopped: pass
+    events = profiler.key_averages()
+    for e in events:
+        if kind := next((k for k, names in kinds.items() if any(n in e.key for n in names)), None): taken[kind] += e.self_cpu_time_total
+    whole = sum(e.self_cpu_time_total for e in events)
+    return ', '.join(f'{kind} {share / whole:.0%}' for kind, share in taken.items())
+
+
 def rows():
     split, cpu = photographs(), DEVICE.type == 'cpu'
     settings = replace(generator_settings(split, 'paper'), batch_size=8 if cpu else 64)
@@ -77,6 +97,7 @@ def rows():
     with FlopCounterMode(display=False) as counted: loss(net, *drawn())[0].backward()
     work = counted.get_total_flops()
     used = f'{work / after / 1e12:.2g} TFLOP/s'
+    if cpu: used += '; ' + where_it_goes(split, settings)
     if peak := next((v for k, v in PEAK.items() if not cpu and k in torch.cuda.get_device_name()), None): used += f', {work / after / peak:.0%} of the peak'
     how = [k.replace('_', ' ') for k, on in vars(speed).items() if on]
     return [row(f"CBDM step, the papers' U-Net ({count_parameters(net) / 1e6:.1f} M, 32×32, batch {settings.batch_size})", 's',

@@ -43,7 +43,7 @@ def _as_workers_run(workers): # as for `in_parallel`
         if bars: os.environ['LTNB_PROGRESS'] = bars
 
 # %% ../nbs/71_forecast.ipynb #70ea69c7
-LONG = 2.       # seconds: what would take longer is not measured, but extrapolated
+LONG = 4.       # seconds: what would take longer is not measured, but extrapolated
 
 def _ladder(split, n, cut=32): # (images at once, images to take them from): from little to all
     few = split.train[first_of(split.train.labels, torch.full((split.num_classes,), max(1, 1024 // split.num_classes)))]
