@@ -187,9 +187,9 @@ def versions() -> dict:
                 **{p: version(p) for p in ('torch', 'torchvision', 'diffusers', 'scikit-learn')})
 
 def machine() -> dict:
-    "The system, processor and device that this runs on, with the numbers of CPUs, threads and processes."
+    "The system, processor (with the widest instructions that PyTorch uses on it) and device that this runs on; the numbers of CPUs, threads and processes."
     device = default_device()
-    return dict(system=platform.system(), processor=platform.machine(),
+    return dict(system=platform.system(), processor=platform.machine(), instructions=torch.backends.cpu.get_cpu_capability(),
                 cpus=os.cpu_count(), threads=torch.get_num_threads(), processes=_state().num_processes,
                 device=torch.cuda.get_device_name() if device.type == 'cuda' else device.type)
 
