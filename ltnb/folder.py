@@ -33,6 +33,7 @@ def _delete(out):
         raise InputError(f'{out} holds {", ".join(there)} but no study.json, so no study of ours: '
                          '--fresh deletes nothing there')
     if there and _is_of_experiments(out): raise InputError(f'{out} is a folder of experiments: --fresh deletes nothing there')
+    if not there: return        # no study, so notebooks are somebody's own
     for p in out.glob('notebooks/[1-4]0_*.ipynb'): p.unlink()      # as `run_notebooks` names them
     if (out/'notebooks').is_dir() and not any((out/'notebooks').iterdir()): (out/'notebooks').rmdir()
     for n in there: shutil.rmtree(out/n) if (out/n).is_dir() else (out/n).unlink()
@@ -60,8 +61,9 @@ def _claim(out, identity, source):
     "Write what `out` holds to study.json, or check that the same is written there."
     said = dict(layout=LAYOUT, identity=identity) | (dict(source=source) if source else {})
     try: study = check_run(out, identity)
-    except Damaged as e:    # can be written again: each part has a record of its own
+    except Damaged as e:    # can be written again: each part has a record of its own; but whose results.json is, nobody knows now
         set_aside(out/'study.json', e)
+        (out/'manifest.json').unlink(missing_ok=True)
         study = None
     if not study: return save_sealed(out/'study.json', said)
     if source and study.get('source') != source:    # the images lie elsewhere now
@@ -110,7 +112,8 @@ def _locked(out, identity, fresh, source):
 def study_of(out:str|Path) -> tuple: # its identity, and the arguments of `load_split` that give its images
     "The identity of a study and the source of its images, as its folder records them; an `InputError` if it does not."
     if not (Path(out)/'study.json').is_file(): raise InputError(f'{out} is no folder of a study (no study.json in it)')
-    study = load_sealed(Path(out)/'study.json')
+    try: study = load_sealed(Path(out)/'study.json')
+    except Damaged: raise InputError(f'{out}/study.json is damaged: run `ltnb study` on it once more, which mends it') from None
     if study.get('layout') != LAYOUT or 'preset' not in study.get('identity', {}).get('settings', {}):
         raise InputError(f'{out} holds no study of this version of ltnb')
     if 'kind' in study['identity']: raise InputError(f'{out} is a folder of {study["identity"]["kind"]}, not of a study')

@@ -27,7 +27,7 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
     "Execute the stage notebooks on the study in `out`, two at a time, and keep them in `out`/notebooks; once."
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
     def source(nb): return [c.source for c in nb.cells]
     def execute(nb_path):
         nb, target = nbformat.read(nb_path, as_version=4), Path(out)/'notebooks'/nb_path.name
@@ -41,6 +41,7 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
                                 extra_arguments=['--IPKernelApp.log_level=40'])
         try: client.execute(env=env)
         except CellExecutionError as e: raise TrainingError(f'{nb_path.name}: {e.ename}: {e.evalue}') from e
+        except DeadKernelError as e: raise TrainingError(f'{nb_path.name}: its kernel died (out of memory?); the same command goes on') from e
         save_text(target, nbformat.writes(nb) + '\n')
         return target
     paths = stage_notebooks(nbs)[::-1]     # the last ones take longest

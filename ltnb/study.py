@@ -25,7 +25,7 @@ from .diffusion import samples_about
 from .filtering import KINDS
 from .folder import Lives, check_run, is_whole, run_folder, save_manifest, study_of
 from .forecast import forecast, forecast_text
-from .making import make
+from .making import make, plan
 from .marks import is_of, load_marks
 from .metrics import feature_space, missed
 from .report import FEATURES, LADDER, report
@@ -163,7 +163,7 @@ def _predict(runs, split, wanted, fresh, workers, say): # split: as it was given
     with suppress(Damaged):     # which a study would write again
         if not fresh: check_run(run.out, _identity(run))
     for line in cap_said(split, run.settings.preset) + deviations(run.settings, run.split): say(line)
-    ahead = forecast([Run(r.split, r.out/'anew', r.settings) for r in runs] if fresh else runs, wanted, workers)    # where nothing is yet
+    ahead = forecast([Run(r.split, r.out/'anew', r.settings, r.seed) for r in runs] if fresh else runs, wanted, workers)    # where nothing is yet
     say(forecast_text(ahead))
     return ahead
 
@@ -217,7 +217,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
     "Run all four stages on `splits`, going on where an interrupted run was; returns what is in results.json."
     splits, seeds, generator_seeds = splits if isinstance(splits, list) else [splits], list(seeds), list(generator_seeds)
     check_draws(splits)
-    runs = draws_of(splits, out, run_settings(splits[0], preset, features, network), seeds[0], marks and load_marks(marks), logbook(log, out))
+    runs = draws_of(splits, out, run_settings(splits[0], preset, features, network), seeds[0], (load_marks(marks) or None) if marks else None, logbook(log, out))
     rows = study_rows(runs[0], rows)
     generators = study_generators(rows, generators, preset)
     parts, shown = study_parts(runs[0], seeds, generator_seeds, rows, generators), _shown(runs, seeds, generator_seeds, rows, generators)
@@ -243,7 +243,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
         if runs[0].marks:
             recipes = [*map(recipe_of, generators), *(what.recipe for what, _ in map(CLASSIFIERS.get, rows) if what.recipe)]
             _check_marks(runs, dict.fromkeys(recipes), generator_seeds, workers, on_done)
-        say(f'training the generators ({len(runs) * len(generator_seeds) * len(generators)}) and the rows of classifiers ({len(rows)})')
+        say(f'training the generators ({len(runs) * sum(f is Run.generator for f, *_ in plan(runs[0], parts.values()))}) and the rows of classifiers ({len(rows)})')
         made = []
         for run in runs:
             if len(runs) > 1: say(f'draw {run.split.subset}')

@@ -49,6 +49,24 @@ def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
     refused(tmp_path, dict(a=2), 'is of another study .no study.json beside it.')
 
 
+def test_notebooks_where_no_study_is_are_somebodys_own(tmp_path):
+    (tmp_path / 'notebooks').mkdir()
+    (tmp_path / 'notebooks/10_collapse.ipynb').write_text('mine')
+    with run_folder(tmp_path, dict(a=1), fresh=True): pass
+    assert (tmp_path / 'notebooks/10_collapse.ipynb').read_text() == 'mine'
+
+
+def test_results_beside_a_damaged_study_json_are_nobodys(tmp_path):
+    with run_folder(tmp_path, dict(preset='small')):
+        save_json(tmp_path / 'results.json', dict(preset='small'))
+        save_manifest(tmp_path)
+    assert is_whole(tmp_path)
+    text = (tmp_path / 'study.json').read_text()
+    (tmp_path / 'study.json').write_text(text.replace('small', 'smell'))
+    with pytest.raises(InputError, match='is damaged: run `ltnb study` on it once more'): study_of(tmp_path)
+    with run_folder(tmp_path, dict(preset='desk')): assert not is_whole(tmp_path)
+
+
 def test_experiments_are_deleted_by_no_option(tmp_path):
     kind = dict(kind='experiments', data='x')
     with run_folder(tmp_path, kind) as out: (out / 'generators').mkdir()      # killed before there is a result
