@@ -204,14 +204,16 @@ def _export(a):
     from ltnb.core import InputError
     from ltnb.export import check_empty, export_set
     from ltnb.runs import by_name
-    from ltnb.specs import CLASSIFIERS
+    from ltnb.specs import CLASSIFIERS, REAL
     from ltnb.study import kept_run
     check_empty(a.dest)
     what, learner = by_name(a.row, CLASSIFIERS)
     run = kept_run(a.run)
-    if what.recipe and not run.file('filled', what.name, a.generator_seed).exists():
+    if what.recipe:     # all that it is made from has to be there, as nothing is trained here
+        files = run.file('filled', what.name, a.generator_seed), run.samples_file(what.recipe, a.generator_seed), run.classifier_file(*run.reference(REAL)[1:])
         seed = f' --generator-seeds {a.generator_seed}' * (a.generator_seed != 0)
-        raise InputError(f'{a.run} has no training set of {a.row} yet: ltnb study with --rows {a.row}{seed} makes it')
+        if not all(path.exists() for path in files):
+            raise InputError(f'{a.run} has no training set of {a.row} yet: ltnb study with --rows {a.row}{seed} makes it')
     data = run.training_set(what, a.generator_seed)
     export_set(run.split, data, a.dest, a.to, learner.omega)
     say(f'{a.dest}: {len(data):,} training images, {int(data.synthetic.sum()):,} of them generated, and {len(run.split.test):,} test images')

@@ -93,7 +93,7 @@ def test_gray_images_and_names_that_are_no_folders(tmp_path):
 @pytest.mark.parametrize('case, says', [
     ('full', 'is there already, and not an empty folder'), ('file', 'is there already'), ('no run', 'is no folder of a study'),
     ('row', "unknown name 'gan': it is one of ce"), ('not made', 'has no training set of ce.ddpm.adjusted yet'),
-    ('other seed', 'yet: ltnb study with --rows .* --generator-seeds 3 makes it'),
+    ('no judge', 'has no training set of .* yet: ltnb study with --rows'), ('other seed', 'yet: ltnb study with --rows .* --generator-seeds 3 makes it'),
     ('moved', 'is missing|0 class folders|no images'), ('changed', 'has other images now'), ('older', 'does not say where its images')])
 def test_what_cannot_be_exported_is_one_line(study, tmp_path, capsys, case, says):
     import re
@@ -110,6 +110,9 @@ def test_what_cannot_be_exported_is_one_line(study, tmp_path, capsys, case, says
         (tmp_path / 'data/train/class0/000.png').unlink()
         kept['source']['data'] = f'folder:{tmp_path}/data'
     if case == 'older': del kept['source']
+    if case == 'no judge':      # as where classifiers were deleted to save room: it would be trained anew
+        shutil.copytree(study[1], run, dirs_exist_ok=True)
+        for path in (run / 'classifiers').glob('ce-*'): path.unlink()
     if case != 'no run': save_json(run / 'study.json', kept)
     before = sorted(tmp_path.rglob('*'))
     status, err = command('export', run, row, dest, '--generator-seed', 3 * (case == 'other seed'), capsys=capsys)
