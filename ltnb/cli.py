@@ -200,6 +200,7 @@ def _data(a):
     size = pack(split, a.file, a.full)
     say(f'{a.file}: {size / 1e6:.1f} MB, to be used as --data pack:{a.file}')
 
+# %% ../nbs/90_cli.ipynb #8ecd612f
 def _export(a):
     from ltnb.core import InputError
     from ltnb.export import check_empty, export_set
