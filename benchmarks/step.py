@@ -13,7 +13,7 @@ from ltnb.compute import Speed, mixed_precision, usual_speed
 from ltnb.core import seeded
 from ltnb.diffusion import count_parameters, generator_settings, noise_schedule, noisy_batch, unet
 from ltnb.generators import train_generator
-from ltnb.training import TrainingStopped
+from ltnb.training import first_steps
 
 PEAK = {'A100': 312e12, 'H100': 989e12, 'H200': 989e12}     # dense bfloat16 operations a second, from NVIDIA's data sheets
 
@@ -57,13 +57,13 @@ def where_it_goes(split, settings, steps=3):
     kinds = {'convolutions and products': ('conv', 'mm'), 'dropout': ('bernoulli',), 'normalisation and SiLU': ('group_norm', 'silu'),
              'copies': ('aten::copy_', 'aten::cat'), 'optimiser and average': ('adam', 'lerp', 'vector_norm')}
     profiler, taken = torch.profiler.profile(), dict.fromkeys(kinds, 0.)
-    def watch(i, losses):
-        if i == 2: profiler.start()
-        if i < 2 + steps: return
-        profiler.stop()
-        raise TrainingStopped
-    try: train_generator(split, cbdm_for(split), settings, watch=watch)
-    except TrainingStopped: pass
+    def train(watch):
+        def profiled(i, losses): # from the third step on
+            if i == 2: profiler.start()
+            watch(i, losses)
+        train_generator(split, cbdm_for(split), settings, watch=profiled)
+    first_steps(train, 3 + steps)
+    profiler.stop()
     events = profiler.key_averages()
     for e in events:
         if kind := next((k for k, names in kinds.items() if any(n in e.key for n in names)), None): taken[kind] += e.self_cpu_time_total

@@ -29,11 +29,11 @@ def _is_of_experiments(out): # which take hours, so no option deletes them
 def _delete(out):
     "Delete what a run made in `out`, and nothing else."
     there = [n for n in MADE if (out/n).exists()]
-    if there and 'study.json' not in there:
+    if not there: return        # no study, so notebooks are somebody's own
+    if 'study.json' not in there:
         raise InputError(f'{out} holds {", ".join(there)} but no study.json, so no study of ours: '
                          '--fresh deletes nothing there')
-    if there and _is_of_experiments(out): raise InputError(f'{out} is a folder of experiments: --fresh deletes nothing there')
-    if not there: return        # no study, so notebooks are somebody's own
+    if _is_of_experiments(out): raise InputError(f'{out} is a folder of experiments: --fresh deletes nothing there')
     for p in out.glob('notebooks/[1-4]0_*.ipynb'): p.unlink()      # as `run_notebooks` names them
     if (out/'notebooks').is_dir() and not any((out/'notebooks').iterdir()): (out/'notebooks').rmdir()
     for n in there: shutil.rmtree(out/n) if (out/n).is_dir() else (out/n).unlink()

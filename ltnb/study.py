@@ -217,7 +217,7 @@ def run_study(splits,                 # a `Split`, or a list of them: draws of o
     "Run all four stages on `splits`, going on where an interrupted run was; returns what is in results.json."
     splits, seeds, generator_seeds = splits if isinstance(splits, list) else [splits], list(seeds), list(generator_seeds)
     check_draws(splits)
-    runs = draws_of(splits, out, run_settings(splits[0], preset, features, network), seeds[0], (load_marks(marks) or None) if marks else None, logbook(log, out))
+    runs = draws_of(splits, out, run_settings(splits[0], preset, features, network), seeds[0], marks and load_marks(marks) or None, logbook(log, out))
     rows = study_rows(runs[0], rows)
     generators = study_generators(rows, generators, preset)
     parts, shown = study_parts(runs[0], seeds, generator_seeds, rows, generators), _shown(runs, seeds, generator_seeds, rows, generators)
