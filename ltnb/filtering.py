@@ -10,7 +10,7 @@ __all__ = ['KINDS', 'SCOPES', 'KIND_COLORS', 'FILTERS', 'class_balls', 'relative
 import torch
 
 from .core import InputError
-from .filters import (Balanced, BalancedNeighbours, Band, Confidence, Filter, InsideManifold, NearestPrototype, Quota, Ranked,
+from .filters import (AsMany, Balanced, BalancedNeighbours, Band, Confidence, Filter, InsideManifold, NearestPrototype, Quota, Ranked,
                           by_class, finite_rows, in_blocks)
 from .metrics import distances, nearest
 
@@ -119,4 +119,4 @@ FILTERS = dict(none=lambda phi: Filter(), diffult=lambda phi: DropOOD(), pooled=
                manifold=lambda phi: InsideManifold(), band=lambda phi: Band(),
                agreed=lambda phi: DropOOD() & NeighbourAgreement(), balanced=lambda phi: Balanced(_head(phi)),
                balanced_neighbours=lambda phi: BalancedNeighbours(), ranked=lambda phi: Ranked(BalancedNeighbours()),
-               quota=lambda phi: Quota(NeighbourAgreement(), BalancedNeighbours()))
+               quota=lambda phi: Quota(NeighbourAgreement(), BalancedNeighbours()), as_many=lambda phi: AsMany(NeighbourAgreement()))

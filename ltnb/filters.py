@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['by_class', 'in_blocks', 'finite_rows', 'Filter', 'Both', 'NearestPrototype', 'Confidence', 'InsideManifold', 'Band',
-           'Balanced', 'Ranked', 'BalancedNeighbours', 'Quota']
+           'Balanced', 'Ranked', 'BalancedNeighbours', 'Quota', 'AsMany']
 
 # %% ../nbs/29_filters.ipynb #90804299
 import math
@@ -12,6 +12,7 @@ from copy import copy
 
 import torch
 
+from .data import first_of
 from .metrics import distances, nearest
 
 # %% ../nbs/29_filters.ipynb #a21e80a4
@@ -166,3 +167,17 @@ class Quota(Ranked):
         rank = _ranks(torch.where(sure, -math.inf, self.by.score(features, labels)), labels)    # the accepted first
         share = (rank - torch.bincount(labels, sure.float())[labels]) / rank
         return torch.where(finite_rows(features), share.clamp(min=0), math.inf)
+
+# %% ../nbs/29_filters.ipynb #a51be0c2
+class AsMany(Filter):
+    "A control: keeps of each class in the batch as many samples as `judge` does, the first ones. Score: 0 if kept, else 1."
+    knobs = ()
+    def __init__(self, judge:Filter): self.judge = judge
+    def fit(self, real_features, real_labels):
+        self.judge = copy(self.judge).fit(real_features, real_labels)
+        return self
+    def score(self, features, labels):
+        out, finite = torch.ones(len(labels)), finite_rows(features).nonzero()[:, 0]
+        kept = labels[self.judge.keep(features, labels)]
+        out[finite[first_of(labels[finite], torch.bincount(kept, minlength=int(labels.max()) + 1))]] = 0.
+        return out

@@ -119,7 +119,7 @@ class TrainingSet:
     def title(self) -> str:
         "In words."
         if not self.recipe: return 'all real images of the balanced set' if self.full else 'real'
-        kept = dict(none='{}', diffult='{} less OOD').get(self.filter, 'filtered {}')
+        kept = dict(none='{}', diffult='{} less OOD', as_many='as many of {}, unfiltered').get(self.filter, 'filtered {}')
         return 'real + ' + 'as many of every class: '*self.added + kept.format(self.recipe.title)
 
     @property
@@ -222,7 +222,7 @@ FILTERS_SHOWN = {'diffult': 'diffult', 'filter': 'neighbours'}
 REAL, ALL_REAL = TrainingSet(), TrainingSet(full=True)
 
 # %% ../nbs/45_specs.ipynb #be477ba3
-_none, _diffult, _kept = (TrainingSet(GENERATORS['cbdm'], f) for f in ('none', 'diffult', 'neighbours'))
+_none, _diffult, _kept, _as_many = (TrainingSet(GENERATORS['cbdm'], f) for f in ('none', 'diffult', 'neighbours', 'as_many'))
 
 # %% ../nbs/45_specs.ipynb #d09dac9d
 _aid, _aid_kept = (TrainingSet(GENERATORS['cbdm+aid'], f) for f in ('none', 'diffult'))
@@ -241,6 +241,7 @@ CLASSIFIERS = {
     'ce+cbdm':                    (_none, Learner()),
     'ce+cbdm+diffult':            (_diffult, Learner()),
     'ce+cbdm+filter':             (_kept, Learner()),
+    'ce+cbdm+as-many':            (_as_many, Learner()),        # as the filter keeps
     'ce+cbdm+filter+weight':      (_kept, Learner(omega=OMEGA)),
     'la+cbdm+filter+weight':      (_kept, Learner('la', OMEGA)),
     'crt+cbdm+filter+weight':     (_kept, Learner('crt', OMEGA)),

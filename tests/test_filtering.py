@@ -14,7 +14,7 @@ from ltnb.filling import fill_classes, load_filled, save_filled
 from ltnb.between import FILTERS, PrototypeBand
 from ltnb.aid import AIDLoss, aid_loss
 from ltnb.filter_reports import filter_report
-from ltnb.filters import Balanced, BalancedNeighbours, Band, Confidence, Filter, NearestPrototype, Quota, Ranked
+from ltnb.filters import AsMany, Balanced, BalancedNeighbours, Band, Confidence, Filter, NearestPrototype, Quota, Ranked
 from ltnb.filtering import DropOOD, NeighbourAgreement, OnlyKind, class_balls, id_aid_ood, plot_kinds
 from ltnb.sources import load_split
 from ltnb.study import _histogram
@@ -71,7 +71,8 @@ def test_every_filter_keeps_what_it_says():
                     confidence='copy middle near far farther',
                     manifold='copy middle near', band='middle near', agreed='copy middle near far',
                     balanced='copy middle near far farther', balanced_neighbours='copy middle near far farther',
-                    ranked='copy middle near far', prototype_band='near far farther between theirs', quota='copy middle near far farther between')
+                    ranked='copy middle near far', prototype_band='near far farther between theirs', quota='copy middle near far farther between',
+                    as_many='copy middle near far farther')      # the first five, as neighbours keeps five
     asked = torch.zeros(len(points), dtype=torch.long)
     assert expected.keys() == FILTERS.keys()
     for name, right in expected.items():
@@ -190,6 +191,18 @@ def test_a_quota_is_all_that_is_accepted_and_no_more_doubt_than_its_share():
             assert sorted(by[(asked == c) & kept & ~accepts].tolist()) == best.tolist()
     assert kept[(asked == 0) & ~accepts].any()
     assert accepts[asked == 2].sum() == 0 and not kept[asked == 2].any()       # of nothing there is no share
+
+
+def test_the_control_keeps_as_many_of_each_class_as_its_judge_and_does_not_look():
+    real, y, fake, asked = made_up()
+    judge = NeighbourAgreement()
+    n = torch.bincount(asked[judge.fit(real, y).keep(fake, asked)], minlength=3)
+    kept = AsMany(judge).fit(real, y).keep(fake, asked)
+    assert torch.equal(torch.bincount(asked[kept], minlength=3), n) and 0 < n.sum() < len(asked)
+    assert not torch.equal(kept, judge.keep(fake, asked)) and not kept[~fake.isfinite().all(1)].any()
+    for c in range(3):      # the first ones
+        mine = kept[(asked == c) & fake.isfinite().all(1)]
+        assert mine[:n[c]].all() and not mine[n[c]:].any()
 
 
 def test_a_filter_made_of_others_fits_copies_of_them_and_says_which_they_are():

@@ -128,6 +128,12 @@ def test_a_filled_training_set_that_is_kept_computes_no_filter_report(run, monke
     with pytest.raises(AssertionError, match='was computed'): run.filled(TrainingSet(Recipe(), 'band'))
 
 
+def test_the_control_of_a_filter_fills_with_as_many_samples_from_the_same_draws(run):
+    filled, control = run.filled(FILTERED), run.filled(replace(FILTERED, filter='as_many'))
+    for of in ('generated', 'accepted', 'rounds', 'missing'): assert getattr(filled, of) == getattr(control, of), of
+    assert filled.data.counts(3) == control.data.counts(3) and filled.data.sha256 != control.data.sha256
+
+
 def test_filters_and_figures_pass_the_same_images_through_a_classifier_once(run, monkeypatch):
     def sets(seen): return sorted(len(images) for images in seen)
     seen, images = [], run.samples(KEPT).images
