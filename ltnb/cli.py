@@ -174,10 +174,10 @@ def _study(a):
                          'which the stage notebooks are written for')
     if a.notebooks and a.marks:
         raise InputError('--notebooks goes without --marks: the stage notebooks are about what filters do by themselves')
-    if a.notebooks: stage_notebooks(a.notebooks)     # what is missing is said now, not after the study
     factor = f'-r{a.imbalance_factor:g}' if a.imbalance_factor else ''
     preset = '' if a.preset == 'small' else f'-{a.preset}'
     out = Path(a.out or f'runs/{_file_name(split.name)}{factor}{preset}')
+    if a.notebooks: stage_notebooks(a.notebooks, out)    # what is missing is said now, not after the study
     say(repr(split))
     results = run_study(splits, out, a.preset, a.seeds, a.generator_seeds, a.fresh, a.features, a.marks, a.workers,
                         rows, a.generators, a.network, a.log, a.predict, say)

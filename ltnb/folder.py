@@ -26,13 +26,15 @@ def _is_of_experiments(out): # which take hours, so no option deletes them
     try: return (out/'experiments').exists() or 'kind' in load_sealed(out/'study.json').get('identity', {})
     except Damaged: return False
 
+def _is_ours(study): # study.json, which may be damaged
+    return study.exists() and b'"layout"' in study.read_bytes()
+
 def _delete(out):
     "Delete what a run made in `out`, and nothing else."
     there = [n for n in MADE if (out/n).exists()]
     if not there: return        # no study, so notebooks are somebody's own
-    if 'study.json' not in there:
-        raise InputError(f'{out} holds {", ".join(there)} but no study.json, so no study of ours: '
-                         '--fresh deletes nothing there')
+    if not _is_ours(out/'study.json'):
+        raise InputError(f'{out} holds {", ".join(there)} but no study.json of ltnb: --fresh deletes nothing there')
     if _is_of_experiments(out): raise InputError(f'{out} is a folder of experiments: --fresh deletes nothing there')
     for p in out.glob('notebooks/[1-4]0_*.ipynb'): p.unlink()      # as `run_notebooks` names them
     if (out/'notebooks').is_dir() and not any((out/'notebooks').iterdir()): (out/'notebooks').rmdir()
@@ -46,7 +48,8 @@ def check_run(out:Path, identity:dict) -> dict|None: # what study.json says; Non
             raise InputError(f'{out}/results.json is of another study (no study.json beside it): give another --out')
         return None
     study = load_sealed(out/'study.json')
-    if study.get('layout') != LAYOUT or not isinstance(study.get('identity'), dict):
+    if 'layout' not in study: raise InputError(f'{out}/study.json is not of ltnb: give another --out')
+    if study['layout'] != LAYOUT or not isinstance(study.get('identity'), dict):
         raise InputError(f'{out} was made by an older version of ltnb: give another --out, or --fresh to start anew')
     differ = [k for k in identity if study['identity'].get(k) != identity[k]]
     if differ:

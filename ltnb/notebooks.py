@@ -8,17 +8,29 @@ __all__ = ['stage_notebooks', 'run_notebooks', 'notebooks_folder', 'copy_noteboo
 # %% ../nbs/74_notebooks.ipynb #2919f738
 import json, os, shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 from .core import InputError, TrainingError, atomic, optional, progress, save_text
 
 # %% ../nbs/74_notebooks.ipynb #1573a789
-def stage_notebooks(nbs:str|Path) -> list: # the paths, in order
-    "The stage notebooks in a folder; an `InputError` where there are none, or where what executes them is missing."
+def _read(path):
+    import nbformat
+    try: return nbformat.read(path, as_version=4)
+    except (ValueError, KeyError, AttributeError, nbformat.ValidationError): raise InputError(f'{path} is not a notebook') from None
+
+def stage_notebooks(nbs:str|Path, # a folder
+                    out:str|Path  # the study's folder, in whose notebooks/ executed ones are kept
+                   ) -> list:     # the paths, in order
+    "The stage notebooks in a folder; an `InputError` where they cannot be executed."
     optional('nbclient', 'lab')
-    if found := sorted(Path(nbs).glob('[1-4]0_*.ipynb')): return found
-    raise InputError(f'--notebooks {nbs}: no stage notebooks there (10_collapse.ipynb …); `ltnb lab --copy DIR` copies them')
+    if Path(nbs).resolve() == (Path(out)/'notebooks').resolve():
+        raise InputError(f'--notebooks {nbs} is where executed notebooks are kept: name the folder they come from')
+    found = sorted(Path(nbs).glob('[1-4]0_*.ipynb'))
+    if not found: raise InputError(f'--notebooks {nbs}: no stage notebooks there (10_collapse.ipynb …); `ltnb lab --copy DIR` copies them')
+    for path in found: _read(path)
+    return found
 
 # %% ../nbs/74_notebooks.ipynb #7ada7300
 def run_notebooks(nbs:str|Path, # folder with the stage notebooks
@@ -28,10 +40,11 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
-    def source(nb): return [c.source for c in nb.cells]
+    def sources(path): return [c.source for c in _read(path).cells]
     def execute(nb_path):
-        nb, target = nbformat.read(nb_path, as_version=4), Path(out)/'notebooks'/nb_path.name
-        if target.exists() and source(nbformat.read(target, as_version=4)) == source(nb): return target
+        nb, target = _read(nb_path), Path(out)/'notebooks'/nb_path.name
+        with suppress(InputError):      # a damaged one is made again
+            if target.exists() and sources(target) == sources(nb_path): return target
         of_team = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')    # a kernel is not a process of the team
         env = {k: v for k, v in os.environ.items() if k not in of_team} | dict(
             LTNB_RUN=str(Path(out).resolve()), LTNB_PROGRESS='0', OMP_NUM_THREADS='1',
@@ -44,7 +57,7 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
         except DeadKernelError as e: raise TrainingError(f'{nb_path.name}: its kernel died (out of memory?); the same command goes on') from e
         save_text(target, nbformat.writes(nb) + '\n')
         return target
-    paths = stage_notebooks(nbs)[::-1]     # the last ones take longest
+    paths = stage_notebooks(nbs, out)[::-1]     # the last ones take longest
     with ThreadPoolExecutor(2) as pool:
         return list(progress(pool.map(execute, paths), 'notebooks', total=len(paths), unit='notebook'))[::-1]
 

@@ -22,11 +22,20 @@ def test_a_folder_says_what_it_holds_and_refuses_another(tmp_path):
 
 
 def test_a_folder_of_an_older_layout_is_refused_in_one_line(tmp_path):
-    for old in dict(seeds=[0]), dict(layout=LAYOUT - 1, identity=dict(seeds=[0])):
-        save_json(tmp_path / 'study.json', old)
-        refused(tmp_path, dict(seeds=[0]), 'was made by an older version of ltnb: give another --out, or --fresh')
+    save_json(tmp_path / 'study.json', dict(layout=LAYOUT - 1, identity=dict(seeds=[0])))
+    refused(tmp_path, dict(seeds=[0]), 'was made by an older version of ltnb: give another --out, or --fresh')
     with run_folder(tmp_path, dict(seeds=[0]), fresh=True):
         assert load_json(tmp_path / 'study.json')['layout'] == LAYOUT
+
+
+def test_a_study_json_that_is_not_ours_is_left_alone_and_so_is_what_lies_beside_it(tmp_path):
+    (tmp_path / 'samples').mkdir()
+    (tmp_path / 'samples/mine.txt').write_text('keep')
+    for theirs in '{"title": "My study"}', '{"title": ', '':
+        (tmp_path / 'study.json').write_text(theirs)
+        refused(tmp_path, dict(seeds=[0]), 'no study.json of ltnb: --fresh deletes nothing there', fresh=True)
+    save_json(tmp_path / 'study.json', dict(title='My study'))
+    refused(tmp_path, dict(seeds=[0]), 'study.json is not of ltnb: give another --out$')
 
 
 def test_a_folder_in_use_is_locked_and_free_again_afterwards(tmp_path):
@@ -37,7 +46,7 @@ def test_a_folder_in_use_is_locked_and_free_again_afterwards(tmp_path):
 
 def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
     with run_folder(tmp_path, dict(a=1)): pass
-    for name in [n for n in MADE if n != 'experiments']:
+    for name in [n for n in MADE if n not in ('experiments', 'study.json')]:
         if '.' in name: (tmp_path / name).write_text('{}')
         else: (tmp_path / name).mkdir()
     (tmp_path / 'mine.txt').write_text('keep')
@@ -45,7 +54,7 @@ def test_fresh_deletes_what_a_run_made_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ['.lock', 'mine.txt', 'study.json']
     (tmp_path / 'study.json').unlink()
     (tmp_path / 'results.json').write_text('{}')
-    refused(tmp_path, dict(a=2), 'no study of ours: --fresh deletes nothing there', fresh=True)
+    refused(tmp_path, dict(a=2), 'no study.json of ltnb: --fresh deletes nothing there', fresh=True)
     refused(tmp_path, dict(a=2), 'is of another study .no study.json beside it.')
 
 
