@@ -72,14 +72,13 @@ def _generator_steps(run, recipes) -> dict: # recipe -> seconds a step, whether 
     return found
 
 # %% ../nbs/71_forecast.ipynb #2a6799ce
-def _learner_steps(run, methods) -> dict: # method -> seconds a step, parameters, whether extrapolated
+def _learner_steps(run, learners) -> dict: # learner -> seconds a step, whether extrapolated
     found = {}
-    for method in methods:      # prototypes are made before a step
-        learner, settings = run.settings.of_learner(Learner(method, prototypes=False))
+    for of in learners:
+        learner, settings = run.settings.of_learner(of)
         def measure(n, s): return _a_step(lambda watch: learner.train(s, s.train, replace(settings, batch_size=n, lr=0.), watch=watch))
         cut = max(run.split.image_shape[1:]) if ':' in settings.network else 32      # those of timm may know one size only
-        step, extrapolated = _bounded(measure, _ladder(run.split, settings.batch_size, cut))
-        found[method] = step, count_parameters(build(run.split, settings)), extrapolated
+        found[of] = _bounded(measure, _ladder(run.split, settings.batch_size, cut))
     return found
 
 def _seconds_a_pass(run) -> tuple: # of one image through the U-Net, whether extrapolated
@@ -100,43 +99,50 @@ def _images(run, what): # of a training set
     return sum(map(max, run.target(what), run.split.counts))
 
 # %% ../nbs/71_forecast.ipynb #af3dc7d8
-def _plain(recipe): return Recipe(recipe.method, aid=recipe.aid)    # its other knobs cost nothing
+_PASS = 'a pass of one image through the U-Net'
+_CE = Learner(prototypes=False)      # prototypes are made before the first step
+# what a step is measured of: knobs that cost nothing are left out
+def _plain(recipe): return Recipe(recipe.method, aid=recipe.aid)
+def _alike(learner): return replace(_CE, method='sau' if learner.method == 'sau' else 'ce', like_sau=learner.like_sau, aware=learner.aware, passes=learner.passes)
 
 # %% ../nbs/71_forecast.ipynb #a340b275
-def _left(run, wanted, a_step, learn, a_pass): # seconds of each job and bytes of all that is not there yet
-    graph, s = plan(run, wanted), run.settings
+def _left(run, wanted): # (kind, what is measured, how many times) of each job that is not done, and bytes of all that will be written
+    graph, s, jobs, weights = plan(run, wanted), run.settings, [], 0
     of = lambda f: [key for g, *key in graph if g is f]
-    kind = lambda learner: 'sau' if learner.method == 'sau' else 'ce'
-    # the AID loss asks a classifier for features of an image, once with and once without a gradient
-    aid = 4/3 * learn['ce'][0] / s.classifier.batch_size
     images = s.sampling.per_class * run.split.num_classes
-    jobs = dict(generators=[], samples=[], classifiers=[])      # seconds of each, as if nothing else ran
     trained = [(r, folder) for r, seed in of(Run.generator) if not (folder := run.generator_folder(r, seed)).exists()]
-    for r, folder in trained:
-        own = s.of_recipe(r)
-        jobs['generators'].append(max(own.steps - steps_done(checkpoint_of(folder)), 0) * (a_step[_plain(r)][0] + aid * own.batch_size * bool(r.aid)))
+    for r, folder in trained: jobs.append(('generators', _plain(r), s.of_recipe(r).steps - steps_done(checkpoint_of(folder))))
+    if trained: weights = count_parameters(unet(run.split, s.generator)) * (4*len(trained) + 7)    # with three earlier averages; the checkpoint of one in training
     drawn = [r for r, seed in of(Run.samples) if not run.samples_file(r, seed).exists()]
-    for draw in map(run.draw, drawn):
-        jobs['samples'].append(images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1) * a_pass[0])
-    weights = count_parameters(unet(run.split, s.generator)) * (4*len(trained) + 7*bool(trained))    # with three earlier averages; the checkpoint of one in training
+    for draw in map(run.draw, drawn): jobs.append(('samples', _PASS, images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1)))
     for what, learner, g, seed in of(Run.trained):
         if learner.tau or (file := run.classifier_file(what, learner, g, seed)).exists(): continue    # an adjusted one is not kept
-        weights += learn[kind(learner)][1]
-        steps = s.of_learner(learner)[1].of(_images(run, what)).steps - steps_done(checkpoint_of(file))
-        jobs['classifiers'].append(max(steps, 0) * learn[kind(learner)][0])
+        own = s.of_learner(learner)[1]
+        jobs.append(('classifiers', _alike(learner), own.of(_images(run, what)).steps - steps_done(checkpoint_of(file))))
+        weights += count_parameters(build(run.split, own))
     filled = [what for what, seed in of(Run.filled) if not run.file('filled', what.name, seed).exists()]
-    pixels = run.split.train.images[0].nbytes * (images * len(drawn) + sum(sum(run.target(what)) for what in filled))
-    return jobs, 4*weights + pixels
+    added = sum(_images(run, what) - len(run.split.train) for what in filled)
+    return jobs, 4*weights + run.split.train.images[0].nbytes * (images * len(drawn) + added)
 
 # %% ../nbs/71_forecast.ipynb #92c57cf5
-def _forecast(runs, wanted):
-    run = runs[0]       # steps of the others are alike
-    a_step = _generator_steps(run, dict.fromkeys(_plain(key[0]) for f, *key in plan(run, wanted) if f is Run.generator))
-    learn, a_pass = _learner_steps(run, ('ce', 'sau')), _seconds_a_pass(run)
-    extrapolated = any(x[-1] for x in (*a_step.values(), *learn.values(), a_pass))
-    each, disk = zip(*(_left(r, wanted, a_step, learn, a_pass) for r in runs))
-    return dict(jobs=each, memory=None if extrapolated else _memory(default_device()), disk=sum(disk), extrapolated=extrapolated)
+def _measured(run, what) -> dict: # what: recipes, learners and _PASS -> seconds, whether extrapolated
+    recipes, learners = ([k for k in what if isinstance(k, of)] for of in (Recipe, Learner))
+    with_aid = [r for r in recipes if r.aid]
+    found = _generator_steps(run, recipes) | _learner_steps(run, dict.fromkeys(learners + [_CE]*bool(with_aid)))
+    if _PASS in what: found[_PASS] = _seconds_a_pass(run)
+    for r in with_aid: # its loss asks a classifier for features of an image, once with and once without a gradient
+        (step, far), (ce, ce_far) = found[r], found[_CE]
+        found[r] = step + 4/3 * ce / run.settings.classifier.batch_size * run.settings.of_recipe(r).batch_size, far or ce_far
+    return found
 
+def _forecast(runs, wanted):
+    left, disk = zip(*(_left(r, wanted) for r in runs))
+    found = _measured(runs[0], dict.fromkeys(key for jobs in left for _, key, times in jobs))     # steps of the other draws are alike
+    extrapolated = any(far for _, far in found.values())
+    jobs = [{kind: [found[key][0] * max(times, 0) for k, key, times in of if k == kind] for kind in ('generators', 'samples', 'classifiers')} for of in left]
+    return dict(jobs=jobs, memory=None if extrapolated else _memory(default_device()), disk=sum(disk), extrapolated=extrapolated)
+
+# %% ../nbs/71_forecast.ipynb #5be8c19d
 def _spent(jobs, at_once): # seconds from the first job to the last
     return max(sum(jobs) / at_once, max(jobs, default=0.))
 
@@ -149,8 +155,9 @@ def forecast(runs:Run|list, # of each draw of the long tail
         made = on_main(_forecast, runs if isinstance(runs, list) else [runs], list(wanted))
     draws, processes = made.pop('jobs'), team().num_processes
     def seconds(jobs, kind): # a team makes generators and samples together, one after the other
-        return sum(jobs) / processes if processes > 1 and kind != 'classifiers' else _spent(jobs, at_once * processes)
-    memory = made['memory'] and made['memory'] * (at_once + (at_once > 1))      # workers, and the process that tells them what to do
+        return sum(jobs) / processes if processes > 1 and kind != 'classifiers' else _spent(jobs, processes if processes > 1 else at_once)
+    side = 1 if processes > 1 else workers or at_once
+    memory = made['memory'] and made['memory'] * (side + (side > 1))      # workers, and the process that tells them what to do; in a team, of each process
     return dict(made, memory=memory, seconds={k: sum(seconds(of[k], k) for of in draws) for k in draws[0]})
 
 # %% ../nbs/71_forecast.ipynb #12ecc52f

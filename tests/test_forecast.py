@@ -1,6 +1,7 @@
 "How long a run will take, from a few steps; that it takes about so long is measured in benchmarks/quick.py."
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from ltnb.data import ImageSet, Split
 from ltnb.forecast import LONG, _bounded, _ladder, _left, forecast, forecast_text
 from ltnb.runs import Run
 from ltnb.sources import load_split
-from ltnb.specs import GENERATORS, REAL, Learner
+from ltnb.specs import GENERATORS, REAL, Learner, Recipe
 from ltnb.study import study_parts
 from ltnb.training import checkpoint_of
 
@@ -31,9 +32,8 @@ def test_a_forecast_counts_what_is_left_to_do(study, bars, tmp_path):
 
 def test_steps_that_a_checkpoint_has_behind_it_are_not_ahead(tmp_path):
     run, generator, classifier = Run(load_split('digits'), tmp_path, 'small'), (GENERATORS['ddpm'], 0), (REAL, Learner(), None, 0)
-    def ahead(): # with a second for each step
-        wanted = [(Run.generator, *generator), (Run.trained, *classifier)]
-        return {k: sum(v) for k, v in _left(run, wanted, {GENERATORS['ddpm']: (1., False)}, dict(ce=(1., 10, False)), (1., False))[0].items()}
+    def ahead(): # steps
+        return {kind: times for kind, _, times in _left(run, [(Run.generator, *generator), (Run.trained, *classifier)])[0]}
     all_ = ahead()
     assert all_['generators'] == run.settings.generator.steps and all_['classifiers'] == run.settings.classifier.steps
     for path, done in (run.generator_folder(*generator), 300), (run.classifier_file(*classifier), 50):
@@ -57,8 +57,32 @@ def test_a_forecast_is_for_as_many_workers_as_are_asked_for_but_no_more_than_cor
             of = forecast([], [], workers)
             lanes = {1: dict(generators=120., samples=30., classifiers=6.), 2: dict(generators=60., samples=30., classifiers=4.)}
             assert of['seconds'] == {k: 2 * v for k, v in lanes[min(at_once, 2)].items()} and of['used'] == used     # no job is shared out
-            assert of['memory'] == {1: 100., 2: 300., 3: 400.}[at_once]
+            assert of['memory'] == {1: 100., 2: 300., 3: 400., 8: 900.}[workers or at_once]
     finally: torch.set_num_threads(before)
+
+
+def test_a_team_makes_as_many_classifiers_at_once_as_it_has_processes(monkeypatch):
+    import ltnb.forecast
+    jobs = dict(generators=[60., 60.], samples=[30.], classifiers=[1., 1., 4.])
+    monkeypatch.setattr(ltnb.forecast, '_forecast', lambda runs, wanted: dict(jobs=[jobs], memory=100., disk=1., extrapolated=False))
+    monkeypatch.setattr(ltnb.forecast, 'team', lambda: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(ltnb.forecast, 'usual_workers', lambda: 4)
+    of = forecast([], [])
+    assert of['seconds'] == dict(generators=60., samples=15., classifiers=4.) and of['memory'] == 100.
+
+
+def test_nothing_is_measured_that_is_not_left_to_do(study, bars, tmp_path, monkeypatch):
+    split = load_split(f'folder:{bars}')
+    wide, new, done = Run(split, tmp_path / 'wide', 'paper'), Run(split, tmp_path / 'new', 'tiny'), Run(split, study[1], 'tiny')
+    rows = ['ce', 'la', 'ce-wide', 'ce+cbdm', 'sau', 'sau-unaware', 'ce+adjusted', 'ce+cbdm+aid']
+    measured = {key for _, key, _ in _left(wide, study_parts(wide, [0], [0], rows).values())[0]}
+    ways = {(m.method, m.like_sau, m.aware) for m in measured if isinstance(m, Learner)}
+    assert ways == {('ce', False, True), ('ce', True, True), ('sau', False, True), ('sau', False, False)}
+    assert {m.aid for m in measured if isinstance(m, Recipe)} == {0, .1}
+    def refuse(*args): raise AssertionError('a step was taken')
+    monkeypatch.setattr('ltnb.forecast._bounded', refuse)
+    assert sum(forecast(done, study_parts(done, [0], [0]).values())['seconds'].values()) == 0
+    with pytest.raises(AssertionError, match='a step was taken'): forecast(new, study_parts(new, [0], [0]).values())
 
 
 def test_what_would_take_long_is_measured_on_few_and_small_images_and_extrapolated():
