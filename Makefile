@@ -83,7 +83,7 @@ DESK  := cifar10
 SEEDS := 1
 NAME  := $(DESK)-lt
 record-desk: $(STAMP)
-	@$(BIN)/ltnb study --data $(DESK):$(ROOT) --imbalance-factor 100 --preset desk --generators ddpm,ddpm+w=0,ddpm+w=-0.25,cbdm,cbdm+w=0,t2h+w=0,coral+w=0 \
+	@$(BIN)/ltnb study --data $(DESK):$(ROOT) --imbalance-factor 100 --preset desk --generators ddpm,ddpm+w=0,ddpm+w=-0.25,ddpm+w=1.6,cbdm,cbdm+w=0,cbdm+w=0.8,t2h+w=0,coral+w=0 \
 	    --rows ce,la,ce+adjusted,la+adjusted,ce+ddpm,ce+ddpm+adjusted,ce+cbdm,ce+cbdm+adjusted,ce+cbdm+diffult,ce+cbdm+as-many,ce+cbdm+as-many+adjusted,ce+cbdm+filter,ce+cbdm+filter+adjusted,la+cbdm+filter+weight,la+cbdm+filter+weight+adjusted,sau,sau+adjusted,oracle \
 	    --generator-seeds $(SEEDS) --out runs/record-$(NAME)
 	@$(KEEP) runs/record-$(NAME)/results.json nbs/recorded/$(NAME).json 2

@@ -128,7 +128,8 @@ def claims_table(*every # results of studies, a column each
         if d is None: return None
         over_draws = d['low'] is not None and len(results.get('draws', [0])) > 1
         return with_interval(d, 2 if metric else 1) + f': {verdict(d)}'*over_draws
-    return Table({'claim': text} | {r['dataset']['name']: cell(r, *of) for r in every} for text, of in CLAIMS.items())
+    def column(of): return of['name'] + f", {of['image_size']}×{of['image_size']}"*(len(every) > 1)
+    return Table({'claim': text} | {column(r['dataset']): cell(r, *of) for r in every} for text, of in CLAIMS.items())
 
 # %% ../nbs/72_report.ipynb #05841b69
 GROUP_SAID = dict(many='over 100', medium='20 to 100', few='under 20')     # training images

@@ -426,7 +426,7 @@ def test_the_report_is_imported_without_torch_matplotlib_and_the_study():
 
 
 def made_results(name, **few): # rows of three draws with one seed each
-    return dict(dataset=dict(name=name, train_counts=[114, 5], test_counts=[9, 9]), draws=['ldam', 1, 2], generators={
+    return dict(dataset=dict(name=name, image_size=8, train_counts=[114, 5], test_counts=[9, 9]), draws=['ldam', 1, 2], generators={
         'ddpm': dict(values=dict(few=dict(recall=[.5, .5, .6], coverage=[.4, .4, .5], class_consistency=[.7, .7, .7]))),
         'cbdm': dict(values=dict(few=dict(recall=[.6, .61, .7], coverage=[.3, .4, .4], class_consistency=[.6, .8, .7])))},
         classifiers={row: dict(few=dict(values=v)) for row, v in few.items()})
@@ -437,10 +437,10 @@ def test_a_claim_holds_where_its_whole_interval_is_above_zero():
     b = made_results('b', ce=[30., 40., 35.], sau=[50., 20., 35.], la=[50., 20., 34.5])
     table = {row['claim']: row for row in claims_table(a, b)}
     assert table["DDPM's samples help cross-entropy"] == {
-        'claim': "DDPM's samples help cross-entropy", 'a': '+3.1 (+2.9 to +3.3): holds', 'b': None}
-    assert table["CBDM's samples help cross-entropy"]['a'].endswith(': the opposite holds')
-    assert table['SAU beats balanced softmax on the real images']['b'].endswith(': open')
-    assert table['CBDM comes near more of the real rare images than DDPM (recall)']['a'].startswith('+0.10 (+')
+        'claim': "DDPM's samples help cross-entropy", 'a, 8×8': '+3.1 (+2.9 to +3.3): holds', 'b, 8×8': None}
+    assert table["CBDM's samples help cross-entropy"]['a, 8×8'].endswith(': the opposite holds')
+    assert table['SAU beats balanced softmax on the real images']['b, 8×8'].endswith(': open')
+    assert table['CBDM comes near more of the real rare images than DDPM (recall)']['a, 8×8'].startswith('+0.10 (+')
     assert set(table) == set(CLAIMS)
     assert claim(a, 'ce+cbdm', 'ce')['mean'] == pytest.approx(-5.0667, abs=1e-3)
     one, = [row['a'] for row in claims_table(a | dict(draws=['ldam'])) if row['claim'] == "DDPM's samples help cross-entropy"]

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from readme import pictures, readme
 
-from ltnb.report import accuracy_table, claim, claims_table, generator_table, with_interval
+from ltnb.report import accuracy_table, claim, claims_table, filter_table, generator_table, with_interval
 
 BIN = os.path.dirname(sys.executable)
 HAND_MADE = {'__init__.py', '__main__.py'}      # all other modules are exported from notebooks
@@ -85,7 +85,7 @@ def test_the_picture_of_the_readme_is_that_of_a_notebook():
     for path, png in found.items(): assert path.read_bytes() == png and f'nbs/images/{path.name}' in (ROOT / 'README.md').read_text()
 
 
-def test_figures_in_the_readme_and_in_notebook_72_are_the_recorded_ones():
+def test_figures_in_the_readme_and_in_notebooks_72_and_76_are_the_recorded_ones():
     fashion, digits, cifar, whole = (json.loads((ROOT / f'nbs/recorded/{name}.json').read_text()) for name in ('fashion/study', 'digits/story', 'cifar10-lt', 'fashion_mnist-lt'))
     text, tables = (ROOT / 'README.md').read_text(), (ROOT / 'nbs/72_report.ipynb').read_text()
     def lines(table): return table._repr_markdown_().splitlines()[2:]
@@ -93,6 +93,9 @@ def test_figures_in_the_readme_and_in_notebook_72_are_the_recorded_ones():
     assert len(seen) == 8
     for table in [of(study) for study in (fashion, digits, cifar, whole) for of in (generator_table, accuracy_table)]:
         for line in lines(table): assert line in tables, line
+    full = (ROOT / 'nbs/76_full_size.ipynb').read_text()
+    for table in [of(study) for study in (cifar, whole) for of in (accuracy_table, filter_table)]:
+        for line in lines(table): assert line in full, line
     fashion['classifiers']['sau']['few']['mean'] += 1
     changed = next(line for line in lines(accuracy_table(fashion)) if line.startswith('| sau |'))
     assert changed not in tables
