@@ -62,7 +62,8 @@ def _ladder(usual):     # which step of DiffuLT pays?
 
 def _filters(usual):    # which filter pays?
     added = {TrainingSet(Recipe(), f, added=True): [Learner()] for f in ('none', 'neighbours', 'oracle')}
-    return WITHOUT | {TrainingSet(Recipe(), f): [Learner()] for f in (*FILTERS, 'oracle')} | added
+    rules = [*(f for f in FILTERS if f != 'as_many'), 'oracle']     # hardly a class stays short here, so `none` is the control
+    return WITHOUT | {TrainingSet(Recipe(), f): [Learner()] for f in rules} | added
 
 def _amounts(usual):    # how many generated images, at what weight, and from a generator that saw how much of the head?
     return (WITHOUT | {TrainingSet(Recipe(), 'neighbours'): [Learner(omega=w) for w in (0., .1, .3, .5, .7, 1.)]}
