@@ -7,6 +7,7 @@ __all__ = ['LONG', 'forecast', 'forecast_text']
 
 # %% ../nbs/71_forecast.ipynb #785ef80f
 import math, os, platform, time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -117,9 +118,9 @@ def _left(run, wanted): # (kind, what is measured, how many times) of each job t
     for draw in map(run.draw, drawn): jobs.append(('samples', _PASS, images * draw.sampling_steps * (2 if draw.guidance or draw.policy else 1)))
     for what, learner, g, seed in of(Run.trained):
         if learner.tau or (file := run.classifier_file(what, learner, g, seed)).exists(): continue    # an adjusted one is not kept
-        own = s.of_learner(learner)[1]
-        jobs.append(('classifiers', _alike(learner), own.of(_images(run, what)).steps - steps_done(checkpoint_of(file))))
-        weights += count_parameters(build(run.split, own))
+        jobs.append(('classifiers', _alike(learner), s.of_learner(learner)[1].of(_images(run, what)).steps - steps_done(checkpoint_of(file))))
+    for learner, n in Counter(key for kind, key, times in jobs if kind == 'classifiers').items():     # each network is built once
+        weights += n * count_parameters(build(run.split, s.of_learner(learner)[1]))
     filled = [what for what, seed in of(Run.filled) if not run.file('filled', what.name, seed).exists()]
     added = sum(_images(run, what) - len(run.split.train) for what in filled)
     return jobs, 4*weights + run.split.train.images[0].nbytes * (images * len(drawn) + added)
@@ -154,9 +155,9 @@ def forecast(runs:Run|list, # of each draw of the long tail
     with _as_workers_run(workers) as at_once:
         made = on_main(_forecast, runs if isinstance(runs, list) else [runs], list(wanted))
     draws, processes = made.pop('jobs'), team().num_processes
+    at_once, side = (processes, 1) if processes > 1 else (at_once, workers or at_once)
     def seconds(jobs, kind): # a team makes generators and samples together, one after the other
-        return sum(jobs) / processes if processes > 1 and kind != 'classifiers' else _spent(jobs, processes if processes > 1 else at_once)
-    side = 1 if processes > 1 else workers or at_once
+        return sum(jobs) / processes if processes > 1 and kind != 'classifiers' else _spent(jobs, at_once)
     memory = made['memory'] and made['memory'] * (side + (side > 1))      # workers, and the process that tells them what to do; in a team, of each process
     return dict(made, memory=memory, seconds={k: sum(seconds(of[k], k) for of in draws) for k in draws[0]})
 

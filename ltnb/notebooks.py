@@ -40,11 +40,11 @@ def run_notebooks(nbs:str|Path, # folder with the stage notebooks
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
-    def sources(path): return [c.source for c in _read(path).cells]
+    def source(nb): return [c.source for c in nb.cells]
     def execute(nb_path):
         nb, target = _read(nb_path), Path(out)/'notebooks'/nb_path.name
         with suppress(InputError):      # a damaged one is made again
-            if target.exists() and sources(target) == sources(nb_path): return target
+            if target.exists() and source(_read(target)) == source(nb): return target
         of_team = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')    # a kernel is not a process of the team
         env = {k: v for k, v in os.environ.items() if k not in of_team} | dict(
             LTNB_RUN=str(Path(out).resolve()), LTNB_PROGRESS='0', OMP_NUM_THREADS='1',

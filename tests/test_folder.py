@@ -34,8 +34,10 @@ def test_a_study_json_that_is_not_ours_is_left_alone_and_so_is_what_lies_beside_
     for theirs in '{"title": "My study"}', '{"title": ', '':
         (tmp_path / 'study.json').write_text(theirs)
         refused(tmp_path, dict(seeds=[0]), 'no study.json of ltnb: --fresh deletes nothing there', fresh=True)
+        assert (tmp_path / 'study.json').read_text() == theirs and (tmp_path / 'samples/mine.txt').read_text() == 'keep'
     save_json(tmp_path / 'study.json', dict(title='My study'))
     refused(tmp_path, dict(seeds=[0]), 'study.json is not of ltnb: give another --out$')
+    assert load_json(tmp_path / 'study.json') == dict(title='My study') and (tmp_path / 'samples/mine.txt').read_text() == 'keep'
 
 
 def test_a_folder_in_use_is_locked_and_free_again_afterwards(tmp_path):
